@@ -1,0 +1,44 @@
+"""What a broker asks of the shell around it."""
+
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+
+from mqttcore.auth import Effect
+from mqttcore.broker.reports import Event
+
+if TYPE_CHECKING:
+    from mqttcore.broker.link import Link
+
+
+@frozen(eq=False)
+class Flush:
+    """Output waits: write what `take_output` gives until it gives nothing."""
+
+    link: "Link"
+
+
+@frozen(eq=False)
+class Close:
+    """The broker is done with the link. Not `abrupt`: let the output reach its reader first, within a bounded time."""
+
+    link: "Link"
+    abrupt: bool
+
+
+@frozen(eq=False)
+class Perform:
+    """Do what an authenticator asks for, and hand the reply to `Broker.resume` with this very action."""
+
+    link: "Link"
+    effect: Effect
+
+
+@frozen(eq=False)
+class Report:
+    """Something happened that a log, a test or a metric may want."""
+
+    event: Event = field()
+
+
+Action = Flush | Close | Perform | Report

@@ -1,0 +1,358 @@
+"""The broker as a value machine: links and bytes in, bytes and actions out. It never waits and has no clock.
+
+    link = broker.open(now, transport, policy)
+    broker.receive(link, data, now)
+    for action in broker.take_actions(): …      # Flush: write take_output(link); Close; Perform; Report
+    …                                           # and handle_timeout(now) at next_deadline()
+"""
+
+from collections.abc import Callable
+from typing import Any, final
+
+from attrs import evolve
+
+from mqttcore import packets as p
+from mqttcore.auth import Action as AuthAction
+from mqttcore.auth import Reply
+from mqttcore.broker import reports
+from mqttcore.broker.actions import Action, Close, Perform, Report
+from mqttcore.broker.counters import Counters
+from mqttcore.broker.deadlines import Deadlines
+from mqttcore.broker.distribution import Distributor
+from mqttcore.broker.handshake import Handshake, is_utf8
+from mqttcore.broker.link import Link
+from mqttcore.broker.policy import Policy, Transport
+from mqttcore.broker.registry import Registry
+from mqttcore.broker.sessions import ServerSession
+from mqttcore.broker.subscriptions import Stored
+from mqttcore.codec import encode
+from mqttcore.codes import V5, ReasonCode
+from mqttcore.errors import ProtocolError
+from mqttcore.events import ConnectionClosed
+from mqttcore.limits import Limits
+from mqttcore.message import Message, message_from
+from mqttcore.topics import SERVER_PREFIX, has_wildcard, split_share
+
+
+@final
+class Broker:
+    """One broker for any number of ports.
+
+    `limits` bound what is counted over the whole broker, a link's policy what one connection may do. `seed` is 32 random
+    bytes; assigned client identifiers and authenticators' entropy are drawn from it. `wall_offset` is Unix time less the
+    monotonic time that is passed in as `now`, in seconds.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, seed: bytes, wall_offset: float) -> None:
+        limits = Limits() if limits is None else limits
+        self._links: set[Link] = set()
+        self._actions: list[Action] = []
+        self._deadlines = Deadlines()
+        self._distributor = Distributor(limits, self._deadlines, self._actions)
+        self._registry = Registry(limits, seed, self._distributor, self._deadlines, self._actions)
+        self._handshake = Handshake(self._registry, self._distributor, self._actions, self._finish, wall_offset)
+        self._now = 0.0
+        self._handlers: dict[type, Callable[[Link, Any, float], None]] = {
+            p.Connect: self._on_connect,
+            p.Publish: self._on_publish,
+            p.PubAck: self._on_puback,
+            p.PubRec: self._on_answer,
+            p.PubRel: self._on_answer,
+            p.PubComp: self._on_answer,
+            p.Subscribe: self._on_subscribe,
+            p.Unsubscribe: self._on_unsubscribe,
+            p.PingReq: self._on_pingreq,
+            p.Disconnect: self._on_disconnect,
+            p.Auth: self._on_auth,
+            ConnectionClosed: self._on_closed,
+        }
+
+    @property
+    def wall_offset(self) -> float:
+        """Unix time less monotonic time, in seconds; set it anew when the wall clock has been adjusted."""
+        return self._handshake.wall_offset
+
+    @wall_offset.setter
+    def wall_offset(self, offset: float) -> None:
+        self._handshake.wall_offset = offset
+
+    @property
+    def links(self) -> frozenset[Link]:
+        """The connections that are open."""
+        return frozenset(self._links)
+
+    @property
+    def sessions(self) -> dict[str, ServerSession]:
+        """All sessions by Client Identifier; to be looked at, not changed."""
+        return self._registry.sessions
+
+    @property
+    def counters(self) -> Counters:
+        """What happened to messages that were not delivered."""
+        return self._distributor.counters
+
+    # ---------------------------------------------------------------------------------------- what the shell says
+
+    def open(self, now: float, transport: Transport, policy: Policy) -> Link:
+        """A connection has been made; its first packet must be a CONNECT within `connect_timeout` seconds."""
+        link = Link(transport, policy, now)
+        self._links.add(link)
+        self._deadlines.arm(link, link.next_deadline())
+        return link
+
+    def receive(self, link: Link, data: bytes, now: float) -> None:
+        """Bytes have arrived from the client. Never raises for what they are."""
+        if link.closed:
+            return
+        link.connection.receive(data, now)
+        self._process(link, now)
+
+    def lost(self, link: Link, now: float) -> None:
+        """The client's stream has ended, or the transport is broken; harmless on a link that is closed."""
+        if link.closed:
+            return
+        link.connection.receive_eof(now)
+        self._process(link, now)
+
+    def resume(self, perform: Perform, reply: Reply, now: float) -> None:
+        """The effect of a Perform action has been performed; ignored if nobody waits for it any more."""
+        link = perform.link
+        if link.closed:
+            return
+        self._handshake.resume(perform, reply, now)
+        self._process(link, now)
+
+    def publish(self, publish: p.Publish, now: float) -> None:
+        """Publish a message of the server's own. Raises LocalProtocolError if it cannot be encoded."""
+        encode(evolve(publish, packet_id=1 if publish.qos else None), V5)
+        self._distributor.publish(message_from(publish, now), now)
+
+    def shutdown(self, now: float) -> None:
+        """End every connection: DISCONNECT 0x8B where the protocol has it. Wills are not published, since nobody stays to get them."""
+        for link in list(self._links):
+            link.clean = True
+            if link.connection.connected:
+                self._distributor.send(link, p.Disconnect(ReasonCode.SERVER_SHUTTING_DOWN), now)
+            else:
+                link.connection.fail(ProtocolError("the server is shutting down", ReasonCode.SERVER_UNAVAILABLE))
+            self._finish(link, now)
+
+    def next_deadline(self) -> float:
+        """When `handle_timeout` is due next (monotonic seconds); infinity for never."""
+        return self._deadlines.next_deadline()
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due at `now`."""
+        for item in self._deadlines.take_due(now):
+            if isinstance(item, Link):
+                self._link_timeout(item, now)
+            elif isinstance(item, ServerSession):
+                self._registry.handle_timeout(item, now)
+            elif isinstance(item, bytes):
+                self._distributor.expire_retained(item, now)
+
+    def take_actions(self) -> list[Action]:
+        """What the shell is to do, in this order; ask after every other call."""
+        actions = self._actions[:]
+        self._actions.clear()
+        return actions
+
+    def take_output(self, link: Link) -> bytes:
+        """What is to be written to the client next; b"" when there is nothing. Messages that waited for room move up."""
+        if not link.closed and link.session is not None and (link.session.backlog or link.retained):
+            link.dirty = True  # no further Flush: the caller is at it
+            self._distributor.pump(link, self._now)
+        link.dirty = False
+        link.room = link.policy.limits.output_high_water
+        return link.connection.take_output()
+
+    # -------------------------------------------------------------------------------------------------- the loop
+
+    def _process(self, link: Link, now: float) -> None:
+        """Handle the events that a link has, and what follows from them."""
+        self._now = now
+        connection = link.connection
+        handlers = self._handlers
+        while (event := connection.next_event()) is not None:
+            handlers[type(event)](link, event, now)
+        session = link.session
+        if session is not None and (session.backlog or link.retained):
+            self._distributor.pump(link, now)
+
+    def _finish(self, link: Link, now: float) -> None:
+        """Carry out the end that a connection has come to by our doing."""
+        ending = link.connection.next_event()
+        if isinstance(ending, ConnectionClosed):
+            self._on_closed(link, ending, now)
+
+    def _on_closed(self, link: Link, event: ConnectionClosed, now: float, *, abrupt: bool = False) -> None:
+        link.closed = True
+        self._links.discard(link)
+        self._handshake.forget(link)
+        self._deadlines.disarm(link)
+        if link.out and not abrupt:
+            self._distributor.mark(link)
+        self._actions.append(Close(link, abrupt))
+        if link.session is None:
+            refused = reports.Refused(
+                transport=link.transport, client_id=link.client_id, reason_code=event.reason_code, reason=event.reason
+            )
+            self._actions.append(Report(refused))
+            return
+        disconnected = reports.Disconnected(
+            transport=link.transport, client_id=link.client_id, reason_code=event.reason_code, reason=event.reason, by=event.by
+        )
+        self._actions.append(Report(disconnected))
+        self._registry.detach(link, now, will=not link.clean)
+
+    def _link_timeout(self, link: Link, now: float) -> None:
+        self._now = now
+        if link.closed:
+            return
+        if now >= link.credential_deadline:
+            # No DISCONNECT: to the client it is a failure of the network, and its Will is due.
+            link.connection.close(ReasonCode.NOT_AUTHORIZED, "the credential has expired", "timeout")
+            ending = link.connection.next_event()
+            assert isinstance(ending, ConnectionClosed)
+            self._on_closed(link, ending, now, abrupt=True)
+            return
+        self._handshake.handle_timeout(link, now)
+        link.connection.handle_timeout(now)
+        self._process(link, now)
+        if not link.closed:
+            self._deadlines.arm(link, link.next_deadline())
+
+    # ------------------------------------------------------------------------------------------------ the packets
+
+    def _on_connect(self, link: Link, connect: p.Connect, now: float) -> None:
+        self._handshake.connect(link, connect, now)
+        self._deadlines.arm(link, link.next_deadline())
+
+    def _on_auth(self, link: Link, packet: p.Auth, now: float) -> None:
+        self._handshake.auth(link, packet, now)
+        self._deadlines.arm(link, link.next_deadline())
+
+    def _on_pingreq(self, link: Link, _packet: p.PingReq, now: float) -> None:
+        self._distributor.send(link, p.PingResp(), now)  # [MQTT-3.12.4-1]
+
+    def _on_disconnect(self, link: Link, packet: p.Disconnect, _now: float) -> None:
+        link.clean = packet.reason_code is ReasonCode.NORMAL_DISCONNECTION  # [MQTT-3.14.4-3]
+        if packet.session_expiry_interval is not None and link.session is not None:
+            limit = link.policy.limits.maximum_session_expiry
+            link.session.expiry_interval = min(packet.session_expiry_interval, limit)
+
+    def _on_puback(self, link: Link, packet: p.PubAck, _now: float) -> None:
+        assert link.session is not None
+        link.session.acknowledged(packet.packet_id)
+
+    def _on_answer(self, link: Link, packet: p.PubRec | p.PubRel | p.PubComp, now: float) -> None:
+        assert link.session is not None
+        answer = link.session.on_packet(packet)
+        if answer is not None:
+            self._distributor.send(link, answer, now)
+
+    def _on_publish(self, link: Link, publish: p.Publish, now: float) -> None:
+        session = link.session
+        assert session is not None
+        packet_id = publish.packet_id
+        if packet_id is not None and packet_id in session.unreleased:
+            if publish.qos == 2:  # sent again [MQTT-4.3.3-10]
+                self._distributor.send(link, p.PubRec(packet_id), now)
+            else:
+                self._distributor.send(link, p.PubAck(packet_id, ReasonCode.PACKET_IDENTIFIER_IN_USE), now)
+            return
+        message = message_from(publish, now, link.client_id)
+        code = self._check_publish(link, publish, message)
+        if not code.is_failure and not self._distributor.publish(message, now):
+            code = ReasonCode.NO_MATCHING_SUBSCRIBERS
+        if packet_id is None:
+            if code is ReasonCode.PAYLOAD_FORMAT_INVALID:
+                link.connection.fail(ProtocolError("the payload is not UTF-8 as it says", code))
+                self._distributor.mark(link)
+        elif publish.qos == 1:  # [MQTT-3.3.4-1] [MQTT-4.3.2-4]
+            self._distributor.send(link, p.PubAck(packet_id, code), now)
+        else:  # [MQTT-4.3.3-8]
+            if not code.is_failure or link.connection.version < V5:
+                session.accept(packet_id)
+            self._distributor.send(link, p.PubRec(packet_id, code), now)
+
+    def _check_publish(self, link: Link, publish: p.Publish, message: Message) -> ReasonCode:
+        limits = link.policy.limits
+        topic = publish.topic
+        if topic.startswith(SERVER_PREFIX) or topic.count("/") >= limits.maximum_topic_levels:
+            return ReasonCode.TOPIC_NAME_INVALID
+        if limits.check_payload_format and publish.payload_format_indicator and not is_utf8(publish.payload):
+            return ReasonCode.PAYLOAD_FORMAT_INVALID
+        authorize = link.policy.authorize
+        if authorize is not None and not authorize(link.principal, AuthAction.PUBLISH, topic):
+            self._report_denied(link, AuthAction.PUBLISH, topic)
+            return ReasonCode.NOT_AUTHORIZED
+        if publish.qos and publish.retain and publish.payload and not self._distributor.retained.has_room(message):
+            return ReasonCode.QUOTA_EXCEEDED
+        return ReasonCode.SUCCESS
+
+    def _report_denied(self, link: Link, action: AuthAction, topic: str) -> None:
+        event = reports.Denied(
+            transport=link.transport,
+            client_id=link.client_id,
+            username=link.principal.username,
+            action=action,
+            topic=topic,
+        )
+        self._actions.append(Report(event))
+
+    def _on_subscribe(self, link: Link, packet: p.Subscribe, now: float) -> None:
+        session = link.session
+        assert session is not None
+        limits = link.policy.limits
+        identifier = packet.subscription_identifier
+        if identifier is not None and not limits.subscription_identifiers_available:
+            code = ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED
+            link.connection.fail(ProtocolError("subscription identifiers are not supported", code))
+            self._distributor.mark(link)
+            return
+        codes = []
+        retained: list[tuple[str, Stored]] = []
+        for subscription in packet.subscriptions:  # [MQTT-3.8.4-5]
+            topic_filter = subscription.topic_filter
+            refusal = self._check_subscription(link, session, topic_filter)
+            if refusal is None:
+                qos = min(subscription.qos, limits.maximum_qos)  # [MQTT-3.2.2-10]
+                stored = Stored(session, subscription, qos, identifier)
+                new = self._distributor.subscribe(topic_filter, stored)
+                codes.append(ReasonCode(qos))  # [MQTT-3.8.4-7]
+                handling = subscription.retain_handling  # [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+                if stored.share is None and (handling == 0 or (handling == 1 and new)):
+                    retained.append((topic_filter, stored))
+            else:
+                codes.append(refusal)
+        answer = p.SubAck(packet.packet_id, tuple(codes))  # [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6] [MQTT-3.9.3-1]
+        self._distributor.send(link, answer, now)
+        for topic_filter, stored in retained:
+            self._distributor.queue_retained(topic_filter, stored, link)
+
+    def _check_subscription(self, link: Link, session: ServerSession, topic_filter: str) -> ReasonCode | None:
+        limits = link.policy.limits
+        share_name, topics = split_share(topic_filter)
+        if topics.count("/") >= limits.maximum_topic_levels:
+            return ReasonCode.TOPIC_FILTER_INVALID
+        if share_name is not None and not limits.shared_subscription_available:
+            return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        if has_wildcard(topics) and not limits.wildcard_subscription_available:
+            return ReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
+        if topic_filter not in session.subscriptions and len(session.subscriptions) >= limits.maximum_subscriptions:
+            return ReasonCode.QUOTA_EXCEEDED
+        authorize = link.policy.authorize
+        if authorize is not None and not authorize(link.principal, AuthAction.SUBSCRIBE, topics):
+            self._report_denied(link, AuthAction.SUBSCRIBE, topic_filter)
+            return ReasonCode.NOT_AUTHORIZED
+        return None
+
+    def _on_unsubscribe(self, link: Link, packet: p.Unsubscribe, now: float) -> None:
+        session = link.session
+        assert session is not None
+        codes = tuple(  # [MQTT-3.10.4-1] [MQTT-3.11.3-1]
+            ReasonCode.SUCCESS if self._distributor.unsubscribe(topic_filter, session) else ReasonCode.NO_SUBSCRIPTION_EXISTED
+            for topic_filter in packet.topic_filters
+        )
+        self._distributor.send(link, p.UnsubAck(packet.packet_id, codes), now)  # [MQTT-3.10.4-4] [MQTT-3.10.4-5]

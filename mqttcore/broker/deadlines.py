@@ -1,0 +1,50 @@
+"""All deadlines of a broker in one heap."""
+
+from collections.abc import Hashable
+from heapq import heapify, heappop, heappush
+from math import inf
+from typing import final
+
+
+@final
+class Deadlines:
+    """The earliest moment at which each item has to be looked at again.
+
+    An item may be due later by then: moving a deadline back costs nothing, since whoever looks arms the item anew. Stale
+    heap entries are swept before they outnumber the items.
+    """
+
+    def __init__(self) -> None:
+        self._armed: dict[Hashable, float] = {}
+        self._heap: list[tuple[float, int, Hashable]] = []
+        self._serial = 0  # settles ties, so that items need no order
+
+    def arm(self, item: Hashable, when: float) -> None:
+        """Have `item` looked at no later than at `when`; infinity asks for nothing."""
+        if when < self._armed.get(item, inf):
+            self._armed[item] = when
+            self._serial += 1
+            heappush(self._heap, (when, self._serial, item))
+            if len(self._heap) > 2 * len(self._armed) + 64:
+                self._heap = [entry for entry in self._heap if self._armed.get(entry[2]) == entry[0]]
+                heapify(self._heap)
+
+    def disarm(self, item: Hashable) -> None:
+        """Forget `item`."""
+        self._armed.pop(item, None)
+
+    def next_deadline(self) -> float:
+        """When the first item has to be looked at, infinity if there is none."""
+        heap = self._heap
+        while heap and self._armed.get(heap[0][2]) != heap[0][0]:
+            heappop(heap)
+        return heap[0][0] if heap else inf
+
+    def take_due(self, now: float) -> list[Hashable]:
+        """The items whose moment has come; they are no longer armed."""
+        due = []
+        while self.next_deadline() <= now:
+            item = heappop(self._heap)[2]
+            del self._armed[item]
+            due.append(item)
+        return due

@@ -1,0 +1,304 @@
+"""From a published message to the outputs and queues of those who get it (section 4.5)."""
+
+from math import inf
+from typing import final
+
+from mqttcore.broker.actions import Action
+from mqttcore.broker.counters import Counters
+from mqttcore.broker.deadlines import Deadlines
+from mqttcore.broker.link import Link
+from mqttcore.broker.retained import Retained
+from mqttcore.broker.sessions import ServerSession
+from mqttcore.broker.subscriptions import Share, Stored, Subscriptions
+from mqttcore.errors import PacketTooLarge
+from mqttcore.limits import Limits
+from mqttcore.message import Message
+from mqttcore.packets import Packet
+from mqttcore.session import Delivery
+from mqttcore.topics import has_wildcard, split_share
+
+
+@final
+class Target:
+    """A session that gets a topic's messages, its matching subscriptions taken together: one copy at the highest QoS.
+
+    `own` is what it gets of its own publications: this very target, or another if No Local excludes some subscriptions,
+    or None if it excludes all.
+    """
+
+    __slots__ = ("identifiers", "own", "qos", "retain_as_published", "session")
+
+    def __init__(self, session: ServerSession, matching: list[Stored]) -> None:
+        self.session: ServerSession = session
+        self.qos: int = max(stored.qos for stored in matching)  # [MQTT-3.3.4-2]
+        self.retain_as_published: bool = any(stored.retain_as_published for stored in matching)
+        self.identifiers: tuple[int, ...] = tuple(  # [MQTT-3.3.4-3] [MQTT-3.3.4-4]
+            sorted({stored.identifier for stored in matching if stored.identifier is not None})
+        )
+        others = [stored for stored in matching if not stored.no_local]  # [MQTT-3.8.3-3]
+        self.own: Target | None = self
+        if len(others) < len(matching):
+            self.own = Target(session, others) if others else None
+
+
+@final
+class Route:
+    """Who gets the messages of one topic. It is out of date when its `generation` is not the distributor's."""
+
+    __slots__ = ("generation", "shares", "targets")
+
+    def __init__(self, generation: int, targets: list[Target], shares: list[Share]) -> None:
+        self.generation: int = generation
+        self.targets: list[Target] = targets
+        self.shares: list[Share] = shares
+
+
+@final
+class Distributor:
+    """Subscriptions, retained messages, and the delivery of messages by them."""
+
+    def __init__(self, limits: Limits, deadlines: Deadlines, actions: list[Action]) -> None:
+        self.limits = limits
+        self.counters = Counters()
+        self.retained = Retained(limits)
+        self._deadlines = deadlines
+        self._actions = actions
+        self._subscriptions = Subscriptions()
+        self._routes: dict[bytes, Route] = {}
+        self._generation = 0
+
+    # -------------------------------------------------------------------------------------------- subscriptions
+
+    def subscribe(self, topic_filter: str, stored: Stored) -> bool:
+        """Add a subscription or replace the session's earlier one; whether it is new."""
+        session = stored.session
+        new = topic_filter not in session.subscriptions
+        session.subscriptions[topic_filter] = stored
+        self._subscriptions.add(topic_filter, stored)
+        self._outdate(topic_filter)
+        return new
+
+    def unsubscribe(self, topic_filter: str, session: ServerSession) -> bool:
+        """End a subscription; False if there was none. What has been queued or sent already stays. [MQTT-3.10.4-3]"""
+        stored = session.subscriptions.pop(topic_filter, None)
+        if stored is None:
+            return False
+        self._subscriptions.remove(topic_filter, session)
+        self._outdate(topic_filter)
+        if session.link is not None and session.link.retained:
+            kept = [item for item in session.link.retained if item[1] is not stored]
+            session.link.retained.clear()
+            session.link.retained.extend(kept)
+        return True
+
+    def _outdate(self, topic_filter: str) -> None:
+        _, topics = split_share(topic_filter)
+        if has_wildcard(topics):
+            self._generation += 1
+        else:
+            route = self._routes.pop(topics.encode(), None)
+            if route is not None:
+                route.generation = -1  # for those who hold on to it
+
+    def route(self, topic: bytes) -> Route:
+        """Who gets the messages of a topic."""
+        route = self._routes.get(topic)
+        if route is None or route.generation != self._generation:
+            route = self._find_route(topic.decode())
+            if len(self._routes) >= self.limits.maximum_cached_routes:
+                self._routes.clear()
+                self._generation += 1  # routes that somebody holds on to are no longer kept up to date
+                route.generation = self._generation
+            self._routes[topic] = route
+        return route
+
+    def _find_route(self, topic: str) -> Route:
+        matching: dict[ServerSession, list[Stored]] = {}
+        shares: list[Share] = []
+        for entry in self._subscriptions.match(topic):
+            for session, stored in entry.subscribers.items():
+                matching.setdefault(session, []).append(stored)
+            if entry.shares:
+                shares += entry.shares.values()
+        return Route(self._generation, [Target(*item) for item in matching.items()], shares)
+
+    # ------------------------------------------------------------------------------------------------- delivery
+
+    def publish(self, message: Message, now: float) -> bool:
+        """Retain and deliver a message; whether any subscription matches."""
+        if message.retain:
+            self._retain(message)
+        route = self.route(message.topic)
+        publisher = message.publisher
+        for target in route.targets:
+            if target.own is not target and target.session.client_id == publisher:
+                if target.own is not None:
+                    self._deliver(target.own, message, now)
+            else:
+                self._deliver(target, message, now)
+        for share in route.shares:
+            self.deliver_shared(share, message, now)
+        return bool(route.targets or route.shares)
+
+    def _deliver(self, target: Target, message: Message, now: float) -> None:
+        qos = message.qos if message.qos < target.qos else target.qos  # [MQTT-3.8.4-8]
+        retain = message.retain and target.retain_as_published  # [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+        self._give(target.session, message, qos, retain, target.identifiers, None, now)
+
+    def deliver_shared(self, share: Share, message: Message, now: float) -> None:
+        """Deliver to one member: one that is ready, else one that is connected, else one that is away; in turn."""
+        connected = away = None
+        for stored in share.turns():
+            session = stored.session
+            link = session.link
+            if link is None:
+                away = away or stored
+            else:
+                connected = connected or stored
+                if link.room > 0 and (not min(message.qos, stored.qos) or (session.has_quota and not session.backlog)):
+                    chosen: Stored | None = stored
+                    break
+        else:
+            chosen = connected or away
+        if chosen is None or (chosen is away and not min(message.qos, chosen.qos)):
+            self.counters.share_without_member += 1
+            return
+        qos = min(message.qos, chosen.qos)  # [MQTT-4.8.2-3]
+        retain = message.retain and chosen.retain_as_published
+        identifiers = () if chosen.identifier is None else (chosen.identifier,)
+        self._give(chosen.session, message, qos, retain, identifiers, share, now)
+
+    def _give(
+        self,
+        session: ServerSession,
+        message: Message,
+        qos: int,
+        retain: bool,
+        identifiers: tuple[int, ...],
+        share: Share | None,
+        now: float,
+    ) -> None:
+        link = session.link
+        if not qos:
+            if link is None:
+                return  # QoS 0 does not wait for a client that is away
+            if link.room > 0:
+                self._write(link, message, 0, retain, False, 0, identifiers, now)
+            else:
+                self.counters.qos0_dropped += 1
+            return
+        delivery = Delivery(message, qos, retain, identifiers, share)
+        if link is not None and link.room > 0 and session.has_quota and not session.backlog:
+            session.launch(delivery)
+            self._send(link, session, delivery, now)
+        elif not session.enqueue(delivery):
+            self.counters.queue_full_dropped += 1
+
+    def _send(self, link: Link, session: ServerSession, delivery: Delivery, now: float) -> None:
+        if not self._write(
+            link, delivery.message, delivery.qos, delivery.retain, delivery.dup, delivery.packet_id, delivery.identifiers, now
+        ):
+            session.drop(delivery)  # [MQTT-3.1.2-25]
+
+    def _write(
+        self,
+        link: Link,
+        message: Message,
+        qos: int,
+        retain: bool,
+        dup: bool,
+        packet_id: int,
+        identifiers: tuple[int, ...],
+        now: float,
+    ) -> bool:
+        connection = link.connection
+        alias, known = connection.alias_for(message.topic_name) if link.aliases else (0, False)
+        data = message.encode(connection.version, qos, retain, dup, packet_id, now, identifiers, alias, known)
+        if len(data) > connection.peer_maximum_packet_size:  # [MQTT-3.1.2-24]
+            self.counters.too_large_dropped += 1
+            return False
+        if alias and not known:
+            connection.alias_sent(message.topic_name, alias)
+        link.out.append(data)
+        link.room -= len(data)
+        self.mark(link)
+        return True
+
+    def send(self, link: Link, packet: Packet, now: float) -> None:
+        """Send a packet other than PUBLISH. One that the client's Maximum Packet Size forbids even in its shortest form ends the connection."""
+        try:
+            link.connection.send(packet, now)
+        except PacketTooLarge as error:
+            link.connection.close(error.reason_code, str(error), "us")
+        self.mark(link)
+
+    def mark(self, link: Link) -> None:
+        """Have the link's output written."""
+        if not link.dirty:
+            link.dirty = True
+            self._actions.append(link.flush)
+
+    def pump(self, link: Link, now: float) -> None:
+        """Move what waits for this client into its output, as far as its quota and its room allow."""
+        session = link.session
+        if session is None:
+            return
+        while link.room > 0:
+            delivery = session.next_publish(now)
+            if delivery is None:
+                break
+            self._send(link, session, delivery, now)
+        retained = link.retained
+        while retained and link.room > 0:
+            message, stored = retained[0]
+            qos = min(message.qos, stored.qos)
+            # One that has been replaced since was delivered as a publication; one that has been deleted is gone.
+            if self.retained.get(message.topic) is message and not message.expired(now):
+                identifiers = () if stored.identifier is None else (stored.identifier,)
+                if qos:
+                    if not session.has_quota or session.backlog:
+                        break
+                    delivery = Delivery(message, qos, True, identifiers)
+                    session.launch(delivery)
+                    self._send(link, session, delivery, now)
+                else:
+                    self._write(link, message, 0, True, False, 0, identifiers, now)
+            retained.popleft()
+
+    # ------------------------------------------------------------------------------------------------- retained
+
+    def _retain(self, message: Message) -> None:
+        if not message.payload:  # [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+            self.retained.delete(message.topic)
+            self._deadlines.disarm(message.topic)
+            return
+        if not self.retained.has_room(message):  # only QoS 0: what has an answer was refused before
+            self.counters.not_retained += 1
+            return
+        self.retained.store(message)
+        if message.expires_at != inf:
+            self._deadlines.arm(message.topic, message.expires_at)
+
+    def expire_retained(self, topic: bytes, now: float) -> None:
+        """Delete what a topic retains if its time has passed, section 3.3.2.3.3."""
+        message = self.retained.get(topic)
+        if message is None:
+            return
+        if message.expires_at <= now:
+            self.retained.delete(topic)
+        elif message.expires_at != inf:
+            self._deadlines.arm(topic, message.expires_at)
+
+    def queue_retained(self, topic_filter: str, stored: Stored, link: Link) -> None:
+        """Have the retained messages that a new subscription matches sent (section 3.3.1.3), as room allows."""
+        link.retained.extend((message, stored) for message in self.retained.match(topic_filter))
+
+    def keep_retained(self, link: Link, session: ServerSession) -> None:
+        """The connection ends with retained messages still unsent: those of QoS 1 and 2 wait in the session."""
+        for message, stored in link.retained:
+            qos = min(message.qos, stored.qos)
+            if qos and self.retained.get(message.topic) is message:
+                identifiers = () if stored.identifier is None else (stored.identifier,)
+                if not session.enqueue(Delivery(message, qos, True, identifiers)):
+                    self.counters.queue_full_dropped += 1
+        link.retained.clear()

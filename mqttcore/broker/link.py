@@ -1,0 +1,55 @@
+"""One network connection as the broker keeps it."""
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, final
+
+from mqttcore.auth import Exchange, Principal
+from mqttcore.broker.actions import Flush, Perform
+from mqttcore.broker.policy import Policy, Transport
+from mqttcore.connection import Connection
+from mqttcore.message import Message
+from mqttcore.states import SERVER
+
+if TYPE_CHECKING:
+    from mqttcore.broker.sessions import ServerSession
+    from mqttcore.broker.subscriptions import Stored
+
+
+@final
+class Link:
+    """A connection from its opening to its end; `Broker.open` makes it and the shell hands it back with every call."""
+
+    __slots__ = (
+        "aliases", "clean", "client_id", "closed", "connection", "credential_deadline", "dirty", "exchange", "exchange_deadline",
+        "flush", "out", "perform", "policy", "principal", "retained", "room", "session", "transport",
+    )  # fmt: skip
+
+    def __init__(self, transport: Transport, policy: Policy, now: float) -> None:
+        self.transport: Transport = transport
+        self.policy: Policy = policy
+        self.connection: Connection = Connection(SERVER, policy.limits, now)
+        self.session: ServerSession | None = None
+        self.client_id: str = ""
+        self.principal: Principal = Principal("")
+        self.closed: bool = False
+        self.clean: bool = False  # whether it ends in a way that throws the Will away
+        self.out: list[bytes] = self.connection.out
+        self.room: int = policy.limits.output_high_water  # bytes that may yet be put into the output, before it is taken
+        self.dirty: bool = False  # whether a Flush has been asked for that has not been answered yet
+        self.flush: Flush = Flush(self)
+        self.aliases: bool = False  # whether we assign Topic Aliases to this client
+        self.retained: deque[tuple[Message, Stored]] = deque()  # retained messages still to be sent
+        self.exchange: Exchange | None = None
+        self.perform: Perform | None = None  # the effect whose reply the exchange waits for
+        self.exchange_deadline: float = inf
+        self.credential_deadline: float = inf
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing should be read from the peer now, because its CONNECT is being decided."""
+        return self.connection.paused
+
+    def next_deadline(self) -> float:
+        """The first of the deadlines that this connection has, monotonic seconds."""
+        return min(self.connection.next_deadline(), self.exchange_deadline, self.credential_deadline)

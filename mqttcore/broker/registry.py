@@ -1,0 +1,148 @@
+"""Sessions by Client Identifier: opened, resumed, taken over, left behind and ended, with their Wills (section 3.1)."""
+
+from hashlib import sha256
+from math import inf
+from typing import final
+
+from attrs import evolve
+
+from mqttcore.auth import Action as AuthAction
+from mqttcore.auth import Principal
+from mqttcore.broker import reports
+from mqttcore.broker.actions import Action, Report
+from mqttcore.broker.deadlines import Deadlines
+from mqttcore.broker.distribution import Distributor
+from mqttcore.broker.link import Link
+from mqttcore.broker.sessions import NEVER, ServerSession
+from mqttcore.broker.subscriptions import Share
+from mqttcore.codes import V5
+from mqttcore.limits import Limits
+from mqttcore.message import message_from
+from mqttcore.packets import Connect
+from mqttcore.session import Awaiting
+
+
+@final
+class Registry:
+    """All sessions of a broker."""
+
+    def __init__(
+        self, limits: Limits, seed: bytes, distributor: Distributor, deadlines: Deadlines, actions: list[Action]
+    ) -> None:
+        self.sessions: dict[str, ServerSession] = {}
+        self._limits = limits
+        self._seed = seed
+        self._drawn = 0
+        self._distributor = distributor
+        self._deadlines = deadlines
+        self._actions = actions
+
+    def draw(self) -> bytes:
+        """32 bytes that nobody can foresee who does not know the broker's seed."""
+        self._drawn += 1
+        return sha256(self._seed + self._drawn.to_bytes(16, "big")).digest()
+
+    def assign_client_id(self) -> str:
+        """A Client Identifier that no session has. [MQTT-3.1.3-6] [MQTT-3.2.2-16]"""
+        while True:
+            client_id = "auto-" + self.draw().hex()[:24]
+            if client_id not in self.sessions:
+                return client_id
+
+    def has_room(self, client_id: str) -> bool:
+        """Whether a session for `client_id` is within the bound on sessions."""
+        return client_id in self.sessions or len(self.sessions) < self._limits.maximum_sessions
+
+    def attach(self, link: Link, connect: Connect, principal: Principal, now: float) -> bool:
+        """Give the accepted client its session; whether one was there. An earlier connection must have been detached."""
+        limits = link.policy.limits
+        session = self.sessions.get(link.client_id)  # [MQTT-3.1.3-2]
+        if session is not None and connect.clean_start:  # [MQTT-3.1.2-4]
+            self.end(session, now)
+            session = None
+        present = session is not None
+        if session is None:  # [MQTT-3.1.2-6]
+            session = ServerSession(link.client_id, limits)
+            self.sessions[link.client_id] = session
+        session.limits = limits
+        session.link = link
+        session.principal = principal
+        session.authorize = link.policy.authorize
+        session.expires_at = session.will_at = inf
+        interval = connect.session_expiry_interval or 0
+        if connect.protocol_version < V5:
+            interval = 0 if connect.clean_start else NEVER
+        session.expiry_interval = min(interval, limits.maximum_session_expiry)
+        session.will = None  # [MQTT-3.1.3-9]
+        if connect.will is not None:  # [MQTT-3.1.2-7]
+            session.will = message_from(evolve(connect.will, message_expiry_interval=None), now, link.client_id)
+            session.will_delay = connect.will.will_delay_interval or 0
+            session.will_expiry_interval = connect.will.message_expiry_interval
+        link.session = session
+        return present
+
+    def detach(self, link: Link, now: float, *, will: bool) -> None:
+        """The connection is over. The Will is due, now or after its delay, unless `will` is False; then the session may expire."""
+        session = link.session
+        if session is None:
+            return
+        self._distributor.keep_retained(link, session)
+        link.session = None
+        session.link = None
+        if not will:  # [MQTT-3.1.2-10] [MQTT-3.14.4-3]
+            session.will = None
+        interval = session.expiry_interval
+        if session.will is not None and not (session.will_delay and interval):
+            self._publish_will(session, now)
+        if interval == 0:
+            self.end(session, now)
+            return
+        if interval != NEVER:
+            session.expires_at = now + interval
+        if session.will is not None:
+            session.will_at = now + session.will_delay
+        self._deadlines.arm(session, session.next_deadline())
+
+    def handle_timeout(self, session: ServerSession, now: float) -> None:
+        """Publish a Will whose delay has passed, end a session whose interval has."""
+        if session.link is not None or self.sessions.get(session.client_id) is not session:
+            return
+        if session.will is not None and session.will_at <= now:
+            self._publish_will(session, now)
+        if session.expires_at <= now:  # [MQTT-4.1.0-2]
+            self.end(session, now)
+        else:
+            self._deadlines.arm(session, session.next_deadline())
+
+    def end(self, session: ServerSession, now: float) -> None:
+        """Delete a session that has no connection. Its Will is published now if it still waits. [MQTT-3.1.2-8]"""
+        if session.will is not None:
+            self._publish_will(session, now)
+        for topic_filter in list(session.subscriptions):
+            self._distributor.unsubscribe(topic_filter, session)
+        del self.sessions[session.client_id]
+        self._deadlines.disarm(session)
+        discarded = session.pending
+        # What a share's member leaves behind goes to another, unless its QoS 2 delivery has begun. [MQTT-4.8.2-5]
+        left = [
+            delivery
+            for delivery in (*session.inflight.values(), *session.queue)
+            if isinstance(delivery.owner, Share) and delivery.awaiting in (Awaiting.NOTHING, Awaiting.PUBACK)
+        ]
+        session.clear()
+        for delivery in left:
+            if isinstance(delivery.owner, Share) and delivery.owner.members and not delivery.message.expired(now):
+                self._distributor.deliver_shared(delivery.owner, delivery.message, now)
+                discarded -= 1
+        self._actions.append(Report(reports.SessionEnded(client_id=session.client_id, discarded=discarded)))
+
+    def _publish_will(self, session: ServerSession, now: float) -> None:
+        message = session.will
+        assert message is not None
+        session.will = None
+        session.will_at = inf
+        if session.will_expiry_interval is not None:
+            message.expires_at = now + session.will_expiry_interval
+        authorize = session.authorize
+        if authorize is None or authorize(session.principal, AuthAction.PUBLISH, message.topic_name):
+            self._distributor.publish(message, now)

@@ -1,0 +1,106 @@
+"""Retained messages, section 3.3.1.3, in a trie over topic levels."""
+
+from typing import final
+
+from mqttcore.limits import Limits
+from mqttcore.message import Message
+
+
+@final
+class _Node:
+    __slots__ = ("children", "message")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] | None = None
+        self.message: Message | None = None
+
+
+@final
+class Retained:
+    """The last retained message of each topic, bounded in number and in bytes."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._root = _Node()
+        self._nodes: dict[bytes, _Node] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def get(self, topic: bytes) -> Message | None:
+        """What is retained for a topic."""
+        node = self._nodes.get(topic)
+        return None if node is None else node.message
+
+    def has_room(self, message: Message) -> bool:
+        """Whether storing `message` would stay within the bounds."""
+        old = self.get(message.topic)
+        count = len(self._nodes) + (old is None)
+        total = self.bytes + message.size - (0 if old is None else old.size)
+        return count <= self._limits.maximum_retained_messages and total <= self._limits.maximum_retained_bytes
+
+    def store(self, message: Message) -> None:
+        """Keep `message` in place of what its topic retained. [MQTT-3.3.1-5]"""
+        node = self._nodes.get(message.topic)
+        if node is None:
+            node = self._root
+            for level in message.topic_name.split("/"):
+                if node.children is None:
+                    node.children = {}
+                child = node.children.get(level)
+                if child is None:
+                    child = node.children[level] = _Node()
+                node = child
+            self._nodes[message.topic] = node
+        if node.message is not None:
+            self.bytes -= node.message.size
+        node.message = message
+        self.bytes += message.size
+
+    def delete(self, topic: bytes) -> None:
+        """Forget what a topic retained, if anything. [MQTT-3.3.1-6]"""
+        node = self._nodes.pop(topic, None)
+        if node is None or node.message is None:
+            return
+        self.bytes -= node.message.size
+        node.message = None
+        levels = topic.decode().split("/")
+        path = [self._root]
+        for level in levels:
+            children = path[-1].children
+            assert children is not None
+            path.append(children[level])
+        for depth in range(len(levels), 0, -1):
+            if path[depth].children or path[depth].message is not None:
+                break
+            above = path[depth - 1].children
+            assert above is not None
+            del above[levels[depth - 1]]
+
+    def match(self, topic_filter: str) -> list[Message]:
+        """The retained messages whose topic a filter (without ShareName) matches, section 4.7."""
+        levels = topic_filter.split("/")
+        found: list[Message] = []
+        stack = [(self._root, 0)]
+        while stack:
+            node, depth = stack.pop()
+            if depth == len(levels):
+                if node.message is not None:
+                    found.append(node.message)
+                continue
+            level = levels[depth]
+            if level == "#" and node.message is not None:
+                found.append(node.message)
+            if node.children is None:
+                continue
+            if level not in ("+", "#"):
+                child = node.children.get(level)
+                if child is not None:
+                    stack.append((child, depth + 1))
+                continue
+            for name, child in node.children.items():
+                if node is self._root and name.startswith("$"):  # [MQTT-4.7.2-1]
+                    continue
+                stack.append((child, depth if level == "#" else depth + 1))
+        return found

@@ -1,0 +1,39 @@
+"""A session on the server: Session State of section 4.1 with the client's subscriptions and its Will."""
+
+from math import inf
+from typing import TYPE_CHECKING, final
+
+from mqttcore.auth import Authorizer, Principal
+from mqttcore.limits import Limits
+from mqttcore.message import Message
+from mqttcore.session import Session
+
+if TYPE_CHECKING:
+    from mqttcore.broker.link import Link
+    from mqttcore.broker.subscriptions import Stored
+
+NEVER = 0xFFFF_FFFF
+"""A Session Expiry Interval that never passes, section 3.1.2.11.2."""
+
+
+@final
+class ServerSession(Session):
+    """The session of one Client Identifier. `link` is its connection while it has one."""
+
+    def __init__(self, client_id: str, limits: Limits) -> None:
+        super().__init__(limits)
+        self.client_id = client_id
+        self.link: Link | None = None
+        self.subscriptions: dict[str, Stored] = {}
+        self.expiry_interval = 0  # seconds, NEVER for no end
+        self.expires_at = inf
+        self.will: Message | None = None
+        self.will_expiry_interval: int | None = None  # counts from when the Will is published
+        self.will_delay = 0
+        self.will_at = inf
+        self.principal = Principal(client_id)  # whom the Will is published for, and by whose leave
+        self.authorize: Authorizer | None = None
+
+    def next_deadline(self) -> float:
+        """When the session ends or its Will is due, monotonic seconds."""
+        return min(self.expires_at, self.will_at)
