@@ -423,18 +423,30 @@ def _encode_publish(packet: p.Publish, version: int) -> bytes:
     return encode_publish_head(packet.qos, packet.retain, packet.dup, topic, remaining) + tail + packet.payload
 
 
-def _answer_encoder(kind: PacketType, codes: dict[int, ReasonCode]) -> Callable[[Any, int], bytes]:
-    def encode_answer(packet: p.PubAck | p.PubRec | p.PubRel | p.PubComp, version: int) -> bytes:
-        body = _packet_id(packet.packet_id)
-        if version == V5:
-            properties = write_properties(kind, packet)
-            if properties or packet.reason_code:
-                body += _code(codes, packet.reason_code, kind.name)
-            if properties:
-                body += with_length(properties)
-        return _frame(kind, body)
+_ANSWERS = (PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBREL, PacketType.PUBCOMP)
+_ANSWER_HEADS: dict[int, bytes] = {kind: bytes((kind << 4 | FIXED_FLAGS[kind], 2)) for kind in _ANSWERS}
+_ANSWER_HEADS_WITH_CODE: dict[int, bytes] = {kind: bytes((kind << 4 | FIXED_FLAGS[kind], 3)) for kind in _ANSWERS}
 
-    return encode_answer
+
+def encode_answer(kind: int, packet_id: int, reason_code: int) -> bytes:
+    """PUBACK, PUBREC, PUBREL or PUBCOMP without properties; 0 is the only `reason_code` that MQTT 3.1.1 has."""
+    if reason_code:
+        return _ANSWER_HEADS_WITH_CODE[kind] + wire.TWO_BYTES[packet_id] + bytes((reason_code,))
+    return _ANSWER_HEADS[kind] + wire.TWO_BYTES[packet_id]
+
+
+def _answer_encoder(kind: PacketType, codes: dict[int, ReasonCode]) -> Callable[[Any, int], bytes]:
+    def encode_packet(packet: p.PubAck | p.PubRec | p.PubRel | p.PubComp, version: int) -> bytes:
+        packet_id = _packet_id(packet.packet_id)
+        if version < V5:
+            return encode_answer(kind, packet.packet_id, 0)
+        code = _code(codes, packet.reason_code, kind.name)
+        properties = write_properties(kind, packet)
+        if not properties:
+            return encode_answer(kind, packet.packet_id, packet.reason_code)
+        return _frame(kind, packet_id + code + with_length(properties))
+
+    return encode_packet
 
 
 def _encode_subscribe(packet: p.Subscribe, version: int) -> bytes:

@@ -156,6 +156,11 @@ class Session:
         delivery.awaiting = Awaiting.PUBCOMP  # [MQTT-4.3.3-5] [MQTT-4.3.3-6]
         return PubRel(packet_id)
 
+    def expects_pubrec(self, packet_id: int) -> bool:
+        """Whether a PUBREC is what the QoS 2 message of this packet identifier awaits."""
+        delivery = self.inflight.get(packet_id)
+        return delivery is not None and delivery.awaiting == Awaiting.PUBREC
+
     def completed(self, packet_id: int) -> Delivery | None:
         """PUBCOMP: the QoS 2 message is delivered."""
         delivery = self.inflight.get(packet_id)

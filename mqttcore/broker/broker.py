@@ -23,6 +23,7 @@ from mqttcore.broker.handshake import Handshake, is_utf8
 from mqttcore.broker.link import Link
 from mqttcore.broker.policy import Policy, Transport
 from mqttcore.broker.registry import Registry
+from mqttcore.broker.relay import relay
 from mqttcore.broker.sessions import ServerSession
 from mqttcore.broker.subscriptions import Stored
 from mqttcore.codec import encode
@@ -173,7 +174,12 @@ class Broker:
         self._now = now
         connection = link.connection
         handlers = self._handlers
-        while (event := connection.next_event()) is not None:
+        while True:
+            if connection.connected:
+                relay(link, self._distributor, now)
+            event = connection.next_event()
+            if event is None:
+                break
             handlers[type(event)](link, event, now)
         session = link.session
         if session is not None and (session.backlog or link.retained):
@@ -263,8 +269,12 @@ class Broker:
             return
         message = message_from(publish, now, link.client_id)
         code = self._check_publish(link, publish, message)
-        if not code.is_failure and not self._distributor.publish(message, now):
-            code = ReasonCode.NO_MATCHING_SUBSCRIBERS
+        if not code.is_failure:
+            if not self._distributor.publish(message, now):
+                code = ReasonCode.NO_MATCHING_SUBSCRIBERS
+            if len(link.routes) >= link.policy.limits.maximum_cached_topics:
+                link.routes.clear()
+            link.routes[message.topic] = self._distributor.route(message.topic)
         if packet_id is None:
             if code is ReasonCode.PAYLOAD_FORMAT_INVALID:
                 link.connection.fail(ProtocolError("the payload is not UTF-8 as it says", code))

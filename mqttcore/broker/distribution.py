@@ -10,12 +10,20 @@ from mqttcore.broker.link import Link
 from mqttcore.broker.retained import Retained
 from mqttcore.broker.sessions import ServerSession
 from mqttcore.broker.subscriptions import Share, Stored, Subscriptions
-from mqttcore.errors import PacketTooLarge
+from mqttcore.codes import PacketType
+from mqttcore.errors import PacketTooLarge, ProtocolError
 from mqttcore.limits import Limits
 from mqttcore.message import Message
 from mqttcore.packets import Packet
+from mqttcore.properties import read_properties
 from mqttcore.session import Delivery
 from mqttcore.topics import has_wildcard, split_share
+
+
+MAXIMUM_REMEMBERED_PROPERTIES = 1024
+"""Property lists of up to 128 bytes that are remembered as valid, so that what many messages repeat is read once."""
+
+_PLAIN_PROPERTIES = {"content_type", "response_topic", "correlation_data", "user_properties"}
 
 
 @final
@@ -26,7 +34,7 @@ class Target:
     or None if it excludes all.
     """
 
-    __slots__ = ("identifiers", "own", "qos", "retain_as_published", "session")
+    __slots__ = ("identifiers", "own", "plain", "qos", "retain_as_published", "session")
 
     def __init__(self, session: ServerSession, matching: list[Stored]) -> None:
         self.session: ServerSession = session
@@ -39,6 +47,7 @@ class Target:
         self.own: Target | None = self
         if len(others) < len(matching):
             self.own = Target(session, others) if others else None
+        self.plain: bool = self.own is self and not self.identifiers  # whether a QoS 0 PUBLISH can be forwarded as it is
 
 
 @final
@@ -62,10 +71,11 @@ class Distributor:
         self.counters = Counters()
         self.retained = Retained(limits)
         self._deadlines = deadlines
-        self._actions = actions
+        self.actions = actions
+        self.generation = 0  # of routes
         self._subscriptions = Subscriptions()
         self._routes: dict[bytes, Route] = {}
-        self._generation = 0
+        self._plain: dict[bytes, bool] = {}
 
     # -------------------------------------------------------------------------------------------- subscriptions
 
@@ -94,7 +104,7 @@ class Distributor:
     def _outdate(self, topic_filter: str) -> None:
         _, topics = split_share(topic_filter)
         if has_wildcard(topics):
-            self._generation += 1
+            self.generation += 1
         else:
             route = self._routes.pop(topics.encode(), None)
             if route is not None:
@@ -103,12 +113,12 @@ class Distributor:
     def route(self, topic: bytes) -> Route:
         """Who gets the messages of a topic."""
         route = self._routes.get(topic)
-        if route is None or route.generation != self._generation:
+        if route is None or route.generation != self.generation:
             route = self._find_route(topic.decode())
             if len(self._routes) >= self.limits.maximum_cached_routes:
                 self._routes.clear()
-                self._generation += 1  # routes that somebody holds on to are no longer kept up to date
-                route.generation = self._generation
+                self.generation += 1  # routes that somebody holds on to are no longer kept up to date
+                route.generation = self.generation
             self._routes[topic] = route
         return route
 
@@ -120,7 +130,22 @@ class Distributor:
                 matching.setdefault(session, []).append(stored)
             if entry.shares:
                 shares += entry.shares.values()
-        return Route(self._generation, [Target(*item) for item in matching.items()], shares)
+        return Route(self.generation, [Target(*item) for item in matching.items()], shares)
+
+    def is_plain(self, properties: bytes) -> bool:
+        """Whether PUBLISH properties (with their length) are valid and all of them are forwarded unaltered."""
+        plain = self._plain.get(properties)
+        if plain is None:
+            try:
+                found, _ = read_properties(PacketType.PUBLISH, properties, 0, len(properties))
+            except ProtocolError:
+                plain = False
+            else:
+                plain = found.keys() <= _PLAIN_PROPERTIES
+            if len(self._plain) >= MAXIMUM_REMEMBERED_PROPERTIES:
+                self._plain.clear()
+            self._plain[properties] = plain
+        return plain
 
     # ------------------------------------------------------------------------------------------------- delivery
 
@@ -129,18 +154,18 @@ class Distributor:
         if message.retain:
             self._retain(message)
         route = self.route(message.topic)
-        publisher = message.publisher
         for target in route.targets:
-            if target.own is not target and target.session.client_id == publisher:
-                if target.own is not None:
-                    self._deliver(target.own, message, now)
-            else:
-                self._deliver(target, message, now)
+            self.deliver(target, message, now)
         for share in route.shares:
             self.deliver_shared(share, message, now)
         return bool(route.targets or route.shares)
 
-    def _deliver(self, target: Target, message: Message, now: float) -> None:
+    def deliver(self, target: Target, message: Message, now: float) -> None:
+        """Deliver to one session, as its subscriptions say."""
+        if target.own is not target and target.session.client_id == message.publisher:
+            if target.own is None:
+                return
+            target = target.own
         qos = message.qos if message.qos < target.qos else target.qos  # [MQTT-3.8.4-8]
         retain = message.retain and target.retain_as_published  # [MQTT-3.3.1-12] [MQTT-3.3.1-13]
         self._give(target.session, message, qos, retain, target.identifiers, None, now)
@@ -230,13 +255,15 @@ class Distributor:
             link.connection.send(packet, now)
         except PacketTooLarge as error:
             link.connection.close(error.reason_code, str(error), "us")
-        self.mark(link)
+        if link.out:
+            link.room -= len(link.out[-1])
+            self.mark(link)
 
     def mark(self, link: Link) -> None:
         """Have the link's output written."""
         if not link.dirty:
             link.dirty = True
-            self._actions.append(link.flush)
+            self.actions.append(link.flush)
 
     def pump(self, link: Link, now: float) -> None:
         """Move what waits for this client into its output, as far as its quota and its room allow."""

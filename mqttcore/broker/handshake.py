@@ -186,6 +186,7 @@ class Handshake:
     def _grant(self, link: Link, verdict: Granted, now: float) -> None:
         username = link.principal.username if verdict.username is None else verdict.username
         link.principal = Principal(link.client_id, username, verdict.attributes)
+        link.routes.clear()
         link.credential_deadline = inf if verdict.expires_at is None else verdict.expires_at - self.wall_offset
         if link.session is not None:
             link.session.principal = link.principal
@@ -270,6 +271,8 @@ class Handshake:
             connack = p.ConnAck(session_present=present)
         self._distributor.send(link, connack, now)  # [MQTT-3.1.4-5]
         link.aliases = min(connection.peer_topic_alias_maximum, limits.assigned_topic_aliases) > 0
+        if not link.aliases and connection.peer_maximum_packet_size == FRAME_MAXIMUM:
+            link.layout = connection.version
         for again in session.resume(connection.peer_receive_maximum):
             self._distributor.send(link, again, now)
         event = reports.Connected(

@@ -12,6 +12,7 @@ from mqttcore.message import Message
 from mqttcore.states import SERVER
 
 if TYPE_CHECKING:
+    from mqttcore.broker.distribution import Route
     from mqttcore.broker.sessions import ServerSession
     from mqttcore.broker.subscriptions import Stored
 
@@ -22,7 +23,7 @@ class Link:
 
     __slots__ = (
         "aliases", "clean", "client_id", "closed", "connection", "credential_deadline", "dirty", "exchange", "exchange_deadline",
-        "flush", "out", "perform", "policy", "principal", "retained", "room", "session", "transport",
+        "flush", "layout", "out", "perform", "policy", "principal", "retained", "room", "routes", "session", "transport",
     )  # fmt: skip
 
     def __init__(self, transport: Transport, policy: Policy, now: float) -> None:
@@ -38,6 +39,8 @@ class Link:
         self.room: int = policy.limits.output_high_water  # bytes that may yet be put into the output, before it is taken
         self.dirty: bool = False  # whether a Flush has been asked for that has not been answered yet
         self.flush: Flush = Flush(self)
+        self.layout: int = 0  # the protocol version whose PUBLISH, as it came in, can be forwarded to this client; 0 for none
+        self.routes: dict[bytes, Route] = {}  # of topics that the client is known to be allowed to publish to
         self.aliases: bool = False  # whether we assign Topic Aliases to this client
         self.retained: deque[tuple[Message, Stored]] = deque()  # retained messages still to be sent
         self.exchange: Exchange | None = None
@@ -47,8 +50,8 @@ class Link:
 
     @property
     def paused(self) -> bool:
-        """Whether nothing should be read from the peer now, because its CONNECT is being decided."""
-        return self.connection.paused
+        """Whether nothing should be read from the peer now: its CONNECT is being decided, or it does not take our answers."""
+        return self.connection.paused or self.room < -self.policy.limits.output_high_water
 
     def next_deadline(self) -> float:
         """The first of the deadlines that this connection has, monotonic seconds."""

@@ -1,0 +1,134 @@
+"""The short cut for common packets gives what the general path gives, for every packet."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import hypothesis.strategies as st
+from hypothesis import given, settings
+
+from mqttcore import Connect, Limits, PubAck, PubComp, Publish, PubRec, PubRel, Subscribe, Subscription
+from mqttcore.auth import Action, Principal
+from mqttcore.broker import Broker, Close, Flush, Link, Policy, Report, Transport
+from mqttcore.codec import encode
+from mqttcore.codes import V5, V311
+
+TOPICS = st.sampled_from(["a", "a/b", "a/c", "b", "secret", "$SYS/x", "$x", "a/\u00e4"])
+FILTERS = st.sampled_from(["a", "a/b", "#", "+/b", "a/#", "$share/g/a/#", "$share/g/a/b", "$share/h/b", "secret", "$x"])
+IDS = st.integers(1, 6)
+CODES = st.sampled_from([0, 0x10])
+
+
+@st.composite
+def publishes(draw: st.DrawFn, version: int) -> bytes:
+    qos = draw(st.integers(0, 2))
+    packet = Publish(
+        draw(TOPICS),
+        draw(st.sampled_from([b"", b"x", b"y" * 130, b"\xff"])),
+        qos=qos,
+        retain=draw(st.sampled_from([False, False, False, True])),
+        dup=bool(qos) and draw(st.booleans()),
+        packet_id=draw(IDS) if qos else None,
+        topic_alias=draw(st.sampled_from([None, None, 1])),
+        message_expiry_interval=draw(st.sampled_from([None, None, 5])),
+        payload_format_indicator=draw(st.sampled_from([None, None, 1])),
+        content_type=draw(st.sampled_from([None, "t", "t" * 130])),
+        user_properties=draw(st.sampled_from([(), (("k", "v"),), (("k", "v"), ("k", "w"))])),
+    )
+    return encode(packet, version)
+
+
+@st.composite
+def traffic(draw: st.DrawFn, version: int) -> bytes:
+    """Bytes of a connected client: mostly well-formed, now and then broken."""
+    one = st.one_of(
+        publishes(version),
+        publishes(version),
+        st.builds(lambda i: encode(PubAck(i), version), IDS),
+        st.builds(lambda i: encode(PubRec(i), version), IDS),
+        st.builds(lambda i: encode(PubRel(i), version), IDS),
+        st.builds(lambda i: encode(PubComp(i), version), IDS),
+        st.builds(
+            lambda f, q, n, i: encode(
+                Subscribe(9, (Subscription(f, q, no_local=n and f[0] != "$"),), subscription_identifier=i), version
+            ),
+            FILTERS,
+            st.integers(0, 2),
+            st.booleans(),
+            st.sampled_from([None, None, 7]),
+        ),
+        st.just(b"\xc0\x00"),
+    )
+    data = b"".join(draw(st.lists(one, max_size=12)))
+    if data and draw(st.integers(0, 9)) == 0:
+        at = draw(st.integers(0, len(data) - 1))
+        data = data[:at] + bytes([draw(st.integers(0, 255))]) + data[at + 1 :]
+    return data
+
+
+def permitted(_principal: Principal, action: Action, topic: str) -> bool:
+    return action is not Action.PUBLISH or topic != "secret"
+
+
+@contextmanager
+def short_cut(used: bool) -> Iterator[None]:
+    if used:
+        yield
+    else:
+        with patch("mqttcore.broker.broker.relay", lambda *_: None):
+            yield
+
+
+def run(used: bool, versions: list[int], limits: Limits, aliases: int, script: list[tuple[int, bytes, bool]]) -> list[object]:
+    """Everything that comes out of a broker which gets `script`: (link, bytes, whether all outputs are taken then)."""
+    seen: list[object] = []
+    with short_cut(used):
+        broker = Broker(limits, seed=bytes(32), wall_offset=0.0)
+        policy = Policy(limits=limits, authorize=permitted)
+        links: list[Link] = []
+        for index, version in enumerate(versions):
+            link = broker.open(0.0, Transport(), policy)
+            connect = Connect(client_id=f"c{index}", protocol_version=version, topic_alias_maximum=aliases if index else 0)
+            broker.receive(link, encode(connect), 0.0)
+            links.append(link)
+        for now, (index, data, take) in enumerate(script):
+            broker.receive(links[index % len(links)], data, float(now))
+            for action in broker.take_actions():
+                match action:
+                    case Report(event=event):
+                        seen.append(event)
+                    case Close(link=link, abrupt=abrupt):
+                        seen.append((link.client_id, abrupt))
+                    case Flush(link=link):
+                        seen.append(("flush", link.client_id))
+            if take:
+                for link in links:
+                    while output := broker.take_output(link):
+                        seen.append((link.client_id, output))
+        for link in links:
+            session = broker.sessions.get(link.client_id)
+            if session is not None:
+                seen.append((sorted(session.inflight), sorted(session.unreleased), len(session.queue), link.room))
+        seen.append(broker.counters)
+    return seen
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=400)
+def test_the_short_cut_is_indistinguishable_from_the_general_path(data: st.DataObject) -> None:
+    versions = data.draw(st.lists(st.sampled_from([V5, V5, V311]), min_size=1, max_size=3))
+    limits = Limits(
+        output_high_water=data.draw(st.sampled_from([1024, 1_000_000])),
+        receive_maximum=data.draw(st.sampled_from([2, 100])),
+        inflight_maximum=data.draw(st.sampled_from([1, 100])),
+        maximum_qos=data.draw(st.sampled_from([1, 2, 2])),
+        maximum_packet_size=data.draw(st.sampled_from([128, 10_000])),
+        maximum_cached_topics=data.draw(st.sampled_from([1, 100])),
+        maximum_cached_routes=data.draw(st.sampled_from([1, 100])),
+    )
+    aliases = data.draw(st.sampled_from([0, 0, 2]))
+    script = []
+    for _ in range(data.draw(st.integers(1, 6))):
+        index = data.draw(st.integers(0, len(versions) - 1))
+        script.append((index, data.draw(traffic(versions[index])), data.draw(st.booleans())))
+    assert run(True, versions, limits, aliases, script) == run(False, versions, limits, aliases, script)
