@@ -63,6 +63,19 @@ class Response:
 
 
 @frozen
+class Trace(Effect):
+    """Keep a step of the decision for whoever wants to know why; nobody performs it, and the reply is None.
+
+    `method` names the authenticator, `outcome` what came of it ("granted", "denied", "not relevant", "unavailable"), and
+    `message` says why, without secrets.
+    """
+
+    method: str
+    outcome: str
+    message: str = ""
+
+
+@frozen
 class Failed:
     """The reply to an effect that could not be performed; `kind` says why in a word or two, without secrets."""
 
@@ -73,14 +86,16 @@ class Failed:
 class Granted:
     """The credentials are good.
 
-    `username` is what authorization goes by (None: the one of CONNECT), `expires_at` Unix seconds, None for never, and
-    `data` the Authentication Data of the CONNACK or AUTH that says so.
+    `username` is what authorization goes by (None: the one of CONNECT), `expires_at` Unix seconds, None for never,
+    `data` the Authentication Data of the CONNACK or AUTH that says so, and `renewable` whether AUTH 0x19 may replace the
+    credential while the client stays connected.
     """
 
     username: str | None = None
     attributes: Mapping[str, str] = field(factory=dict)
     expires_at: float | None = None
     data: bytes | None = field(default=None, repr=_hidden)
+    renewable: bool = True
 
 
 @frozen
@@ -107,6 +122,14 @@ class Unavailable:
 
 Reply = Any
 Verdict = Granted | Denied | NotRelevant | Unavailable
+_OUTCOMES = {Granted: "granted", Denied: "denied", NotRelevant: "not relevant", Unavailable: "unavailable"}
+
+
+def outcome(verdict: Verdict) -> str:
+    """What a verdict is called in a trace: "granted", "denied", "not relevant" or "unavailable"."""
+    return _OUTCOMES[type(verdict)]
+
+
 Authentication = Generator[Effect, Reply, Verdict]
 Authenticator = Callable[[AuthRequest], Authentication]
 
@@ -132,6 +155,10 @@ Authorizer = Callable[[Principal, Action, str], bool]
 """Whether the principal may do it to a client identifier (CONNECT), Topic Name (PUBLISH) or Topic Filter (SUBSCRIBE)."""
 
 
+MAXIMUM_TRACE = 100
+"""Steps of a decision that are kept."""
+
+
 @final
 class Exchange:
     """One run of an authenticator: every step gives the next effect to perform, or the verdict, which is the last.
@@ -142,6 +169,7 @@ class Exchange:
 
     def __init__(self, authenticator: Authenticator, request: AuthRequest, steps: int) -> None:
         self.verdict: Verdict | None = None
+        self.trace: list[Trace] = []
         self._authenticator = authenticator
         self._request = request
         self._steps = steps
@@ -167,6 +195,9 @@ class Exchange:
         assert self._generator is not None
         try:
             effect = self._generator.send(reply)
+            while isinstance(effect, Trace) and len(self.trace) < MAXIMUM_TRACE:
+                self.trace.append(effect)
+                effect = self._generator.send(None)
         except StopIteration as stop:
             verdict = stop.value
             if not isinstance(verdict, Verdict):
@@ -174,6 +205,8 @@ class Exchange:
             return self._end(verdict)
         except Exception as error:
             return self._end(Denied(_failure(error)))
+        if not isinstance(effect, Effect):
+            return self._end(Denied(f"the authenticator yielded {type(effect).__name__} instead of an effect"))
         self._steps -= 1
         if self._steps < 0:
             return self._end(Denied("the authenticator takes too many steps"))

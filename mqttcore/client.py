@@ -20,7 +20,7 @@ from mqttcore import packets as p
 from mqttcore.codec import encode
 from mqttcore.codes import V5, ReasonCode
 from mqttcore.connection import Connection
-from mqttcore.errors import LocalProtocolError, ProtocolError
+from mqttcore.errors import LocalProtocolError, PacketTooLarge, ProtocolError
 from mqttcore.events import ConnectionClosed
 from mqttcore.limits import Limits
 from mqttcore.message import message_from
@@ -33,7 +33,9 @@ MAXIMUM_REQUESTS = 1000
 
 @frozen
 class Delivered:
-    """A QoS 1 or 2 message has reached the server, or been refused by it or lost; `number` is what `publish` returned."""
+    """A QoS 1 or 2 message has reached the server, or been refused by it, or was lost (0x80): with the server's session, or
+    because it expired before it could be sent. `number` is what `publish` returned.
+    """
 
     number: int
     reason_code: ReasonCode
@@ -64,10 +66,9 @@ class Client:
         self.connection = Connection(CLIENT, limits, now)
         self._has_state = session is not None and not connect.clean_start
         self.session = Session(limits) if session is None else session
-        if connect.clean_start:
-            self.session.clear()
         self._events: deque[Event] = deque()
-        self._published = 0
+        pending = (*self.session.inflight.values(), *self.session.queue)
+        self._published = max((item.owner.number for item in pending if isinstance(item.owner, _Outgoing)), default=0)
         self._now = now
         self.connection.send(connect, now)
 
@@ -129,6 +130,8 @@ class Client:
             return 0
         if not publish.topic:
             raise LocalProtocolError("a message with QoS 1 or 2 needs its Topic Name: it may be sent again without the alias")
+        if self.session.backlog or not self.session.has_quota:
+            publish = evolve(publish, topic_alias=None)  # by the time it is sent the alias may stand for another topic
         encode(evolve(publish, packet_id=1), self.connection.version)
         self._published += 1
         message = message_from(publish, now)
@@ -204,7 +207,12 @@ class Client:
 
     def _pump(self, now: float) -> None:
         session = self.session
-        while self.connection.connected and (delivery := session.next_publish(now)) is not None:
+        while self.connection.connected:
+            while (expired := session.take_expired(now)) is not None:
+                self._lost(expired)
+            delivery = session.next_publish(now)
+            if delivery is None:
+                return
             outgoing = delivery.owner
             assert isinstance(outgoing, _Outgoing)
             publish = evolve(outgoing.publish, packet_id=delivery.packet_id, dup=delivery.dup)
@@ -228,10 +236,10 @@ class Client:
                 if not event.reason_code.is_failure and not self._connected(event, now):
                     return
             case p.Publish(qos=1, packet_id=int(packet_id)):  # [MQTT-4.5.0-2]
-                self.connection.send(p.PubAck(packet_id), now)  # [MQTT-4.6.0-2]
+                self._answer(p.PubAck(packet_id), now)  # [MQTT-4.6.0-2]
             case p.Publish(qos=2, packet_id=int(packet_id)):
                 fresh = session.accept(packet_id)
-                self.connection.send(p.PubRec(packet_id), now)  # [MQTT-4.6.0-3]
+                self._answer(p.PubRec(packet_id), now)  # [MQTT-4.6.0-3]
                 if not fresh:
                     return
             case p.PubAck():
@@ -241,12 +249,12 @@ class Client:
                 delivery = session.inflight.get(event.packet_id)
                 answer = session.received(event.packet_id, event.reason_code)
                 if answer is not None:
-                    self.connection.send(answer, now)  # [MQTT-4.6.0-4]
+                    self._answer(answer, now)  # [MQTT-4.6.0-4]
                 elif event.packet_id not in session.inflight:
                     self._delivered(delivery, event.reason_code, now)
                 return
             case p.PubRel():
-                self.connection.send(session.released(event.packet_id), now)
+                self._answer(session.released(event.packet_id), now)
                 return
             case p.PubComp():
                 self._delivered(session.completed(event.packet_id), event.reason_code, now)
@@ -262,19 +270,29 @@ class Client:
         if connack.session_present and not self._has_state:  # [MQTT-3.2.2-4]
             self.connection.fail(ProtocolError("the server has a session that this client knows nothing of"))
             return False
-        if not connack.session_present:  # [MQTT-3.2.2-5]
-            lost = [delivery.owner for delivery in session.inflight.values()]
+        if not connack.session_present:  # [MQTT-3.1.2-4] [MQTT-3.2.2-5]
+            for delivery in session.inflight.values():
+                self._lost(delivery)
             waiting = list(session.queue)
             session.clear()
             for delivery in waiting:  # never sent: these are publications still to come
                 session.enqueue(delivery)
-            self._events.extend(
-                Delivered(owner.number, ReasonCode.UNSPECIFIED_ERROR) for owner in lost if isinstance(owner, _Outgoing)
-            )
         for again in session.resume(self.connection.peer_receive_maximum):
-            self.connection.send(again, now)
+            self._answer(again, now)
         self._pump(now)
         return True
+
+    def _answer(self, packet: p.PubAck | p.PubRec | p.PubRel | p.PubComp, now: float) -> None:
+        if not self.connection.connected:
+            return
+        try:
+            self.connection.send(packet, now)
+        except PacketTooLarge as error:  # a server that takes no packet of four bytes cannot be served
+            self.connection.close(error.reason_code, str(error), "us")
+
+    def _lost(self, delivery: Delivery) -> None:
+        assert isinstance(delivery.owner, _Outgoing)
+        self._events.append(Delivered(delivery.owner.number, ReasonCode.UNSPECIFIED_ERROR))
 
     def _delivered(self, delivery: Delivery | None, reason_code: ReasonCode, now: float) -> None:
         if delivery is None:

@@ -89,8 +89,6 @@ class Connection:
             return
         self.last_received = now
         self.frames.feed(data)
-        if self.paused and len(self.frames) > self.limits.maximum_early_data:
-            self.fail(ProtocolError("too much was sent before CONNACK", ReasonCode.QUOTA_EXCEEDED))
 
     def receive_eof(self, now: float) -> None:
         """The peer's stream has ended; the events of what came before it are still there."""
@@ -108,6 +106,8 @@ class Connection:
                 else:
                     if packet is not None:
                         return packet
+            elif len(self.frames) > self.limits.maximum_early_data:
+                self.fail(ProtocolError("too much was sent before CONNACK", ReasonCode.QUOTA_EXCEEDED))
             if self._eof and self._ending is None:
                 self.close(ReasonCode.UNSPECIFIED_ERROR, "the peer closed the connection without DISCONNECT", "eof")
         ending, self._ending = self._ending, None
@@ -121,7 +121,8 @@ class Connection:
         try:
             frame = self.frames.next_frame()
         except ProtocolError:
-            self._read_version(self.frames.previewed)
+            if self.phase is Phase.START:
+                self._read_version(self.frames.previewed)
             raise
         if frame is None:
             return None
@@ -164,6 +165,7 @@ class Connection:
 
     def _received_connect(self, packet: p.Connect) -> None:
         self._connect = packet
+        self.frames.preview = 0
         self.version = packet.protocol_version
         self.keep_alive = packet.keep_alive
         self.authentication_method = packet.authentication_method
@@ -248,11 +250,13 @@ class Connection:
         if isinstance(packet, p.Publish):
             self._send_publish(packet)
         elif isinstance(packet, p.Connect):
+            if packet.protocol_version < V5 and packet.authentication_method is not None:
+                raise LocalProtocolError("MQTT 3.1.1 has no Authentication Method")
             self._send(packet, packet.protocol_version)
             self._sent_connect(packet, now)
         else:
-            if isinstance(packet, p.Auth) and packet.authentication_method != self.authentication_method:
-                raise LocalProtocolError("AUTH names the Authentication Method of CONNECT")
+            if isinstance(packet, p.Auth | p.ConnAck | p.Disconnect):
+                self._check_against_connect(packet)
             self._send(packet, self.version)
             if isinstance(packet, p.PubAck | p.PubComp):
                 self.unsettled.discard(packet.packet_id)
@@ -266,13 +270,26 @@ class Connection:
             code = packet.reason_code if isinstance(packet, p.Disconnect | p.ConnAck) else ReasonCode.SUCCESS
             self._ending = ConnectionClosed(code, f"{_name(packet)} 0x{code:02X} was sent", "us")
 
+    def _check_against_connect(self, packet: p.Auth | p.ConnAck | p.Disconnect) -> None:
+        if isinstance(packet, p.Disconnect):
+            connect = self._connect
+            if self.role is SERVER and packet.session_expiry_interval is not None:  # [MQTT-3.14.2-2]
+                raise LocalProtocolError("DISCONNECT from a server has no Session Expiry Interval")
+            if packet.session_expiry_interval and connect is not None and not connect.session_expiry_interval:
+                raise LocalProtocolError("DISCONNECT cannot set a Session Expiry Interval that CONNECT left at 0")
+        elif isinstance(packet, p.ConnAck) and packet.reason_code.is_failure:
+            pass  # it may name a method or not
+        elif packet.authentication_method != self.authentication_method:  # [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+            raise LocalProtocolError(f"{_name(packet)} names the Authentication Method of CONNECT, or none if that has none")
+
     def _sent_connect(self, packet: p.Connect, now: float) -> None:
         self._connect = packet
         self.version = packet.protocol_version
         self.keep_alive = packet.keep_alive
         self.authentication_method = packet.authentication_method
-        self.receive_maximum = packet.receive_maximum or 65_535
-        self.topic_alias_maximum = packet.topic_alias_maximum or 0
+        if self.version == V5:  # MQTT 3.1.1 cannot tell the server
+            self.receive_maximum = packet.receive_maximum or 65_535
+            self.topic_alias_maximum = packet.topic_alias_maximum or 0
         self.frames.maximum = packet.maximum_packet_size or self.limits.maximum_packet_size
         self._connect_deadline = now + self.limits.connect_timeout
 
@@ -284,14 +301,10 @@ class Connection:
             self.receive_maximum = packet.receive_maximum or 65_535
             self.topic_alias_maximum = packet.topic_alias_maximum or 0
         self.frames.maximum = packet.maximum_packet_size or self.limits.maximum_packet_size
-        self.frames.preview = 0
 
     def _send(self, packet: p.Packet, version: int) -> None:
-        if isinstance(packet, p.Disconnect) and self.role is SERVER:
-            if version < V5:
-                return  # MQTT 3.1.1 has no DISCONNECT from the server: it only closes
-            if packet.session_expiry_interval is not None:  # [MQTT-3.14.2-2]
-                raise LocalProtocolError("DISCONNECT from a server has no Session Expiry Interval")
+        if version < V5 and isinstance(packet, p.Disconnect) and self.role is SERVER:
+            return  # MQTT 3.1.1 has no DISCONNECT from the server: it only closes
         if (
             not self.problem_information  # [MQTT-3.1.2-29]
             and self.role is SERVER
@@ -428,7 +441,10 @@ class Connection:
                 self._last_word(p.Disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT, reason_string=word))
             self.close(ReasonCode.KEEP_ALIVE_TIMEOUT, word, "timeout")
         elif self._ping_sent is None:  # [MQTT-3.1.2-20]
-            self.send(p.PingReq(), now)
+            try:
+                self.send(p.PingReq(), now)
+            except PacketTooLarge as error:
+                self.close(error.reason_code, str(error), "us")
             self._ping_sent = now
         else:
             self.close(ReasonCode.KEEP_ALIVE_TIMEOUT, "the server did not answer PINGREQ", "timeout")

@@ -23,25 +23,25 @@ class FrameBuffer:
         self.maximum: int = maximum
         self.preview: int = 0
         self.previewed: bytes = b""
-        self._held = bytearray()  # the beginning of a frame; grows until there are _wanted bytes
-        self._wanted: int = 0
+        self._held = bytearray()  # what waits instead of in `data`, because appending to it is cheap
+        self._wanted: int = 0  # how many bytes the frame that _held begins with needs; 0 if nobody has looked yet
 
     def __len__(self) -> int:
         return len(self.data) - self.pos + len(self._held)
 
     def feed(self, data: bytes) -> None:
         """Add bytes behind those that are here."""
-        if self._held:
-            if len(self._held) + len(data) < self._wanted:
-                self._held += data
-                return
+        if not self._held and self.pos == len(self.data):
+            self.data = bytes(data)
+            self.pos = 0
+            return
+        if not self._held:
+            self._hold(0)
+        if len(self._held) + len(data) < self._wanted or not self._wanted:
+            self._held += data
+        else:
             self.data = b"".join((self._held, data))
             self._held = bytearray()
-        elif self.pos == len(self.data):
-            self.data = bytes(data)
-        else:
-            self.data = b"".join((self.data[self.pos :], data))
-        self.pos = 0
 
     def first_byte(self) -> int | None:
         """The first byte of the next frame, None if it is not here yet."""
@@ -55,7 +55,10 @@ class FrameBuffer:
         Raises MalformedPacket for a bad Remaining Length, ProtocolError (0x95) for one that makes the frame too large.
         """
         if self._held:
-            return None
+            if self._wanted:
+                return None
+            self.data = bytes(self._held)
+            self._held = bytearray()
         data = self.data
         pos = self.pos
         end = len(data)

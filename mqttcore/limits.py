@@ -36,6 +36,9 @@ class Limits:
     authentication_steps: int = limit(
         32, "steps", "challenges and effects of one authentication or re-authentication", 1, 10_000
     )
+    reauthentication_interval: float = limit(
+        1.0, "seconds", "least time between two re-authentications of one client after one that could not be decided", 0, 3600
+    )
     maximum_connect_size: int = limit(
         262_144, "bytes", "size of a packet before CONNECT has been accepted", 128, 268_435_460
     )

@@ -4,7 +4,7 @@ A session outlives its connections. Messages are pulled out of it (`next_publish
 caller's output allow; one gets its packet identifier at that moment and not before.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from enum import IntEnum
 from typing import final
 
@@ -49,11 +49,11 @@ class Session:
         self.limits = limits
         self.queue: deque[Delivery] = deque()
         self.queued_bytes = 0
-        self.inflight: dict[int, Delivery] = {}  # in the order of first sending
+        self.inflight: dict[int, Delivery] = {}  # PUBLISHes in the order of first sending, PUBRELs in that of their PUBRECs
         self.unreleased: set[int] = set()  # QoS 2 packet identifiers of the peer's that await PUBREL
         self.requests: set[int] = set()  # packet identifiers of our SUBSCRIBEs and UNSUBSCRIBEs under way
         self.expired = 0  # messages dropped because their Message Expiry Interval passed while they waited
-        self._resend: deque[Delivery] = deque()
+        self._resend: OrderedDict[int, Delivery] = OrderedDict()
         self._last_id = 0
         self._receive_maximum = 0
 
@@ -91,18 +91,28 @@ class Session:
         if not self.has_quota:
             return None
         if self._resend:
-            delivery = self._resend.popleft()
+            _, delivery = self._resend.popitem(last=False)
             delivery.dup = True  # [MQTT-3.3.1-1]
             return delivery
-        while self.queue:
-            delivery = self.queue.popleft()
-            self.queued_bytes -= delivery.message.size
-            if delivery.message.expired(now):  # [MQTT-3.3.2-5]
-                self.expired += 1
-                continue
-            self.launch(delivery)
-            return delivery
-        return None
+        while self.take_expired(now) is not None:
+            pass
+        if not self.queue:
+            return None
+        delivery = self._take()
+        self.launch(delivery)
+        return delivery
+
+    def take_expired(self, now: float) -> Delivery | None:
+        """The first message of the queue, if its Message Expiry Interval has passed: it is not sent. [MQTT-3.3.2-5]"""
+        if not self.queue or not self.queue[0].message.expired(now):
+            return None
+        self.expired += 1
+        return self._take()
+
+    def _take(self) -> Delivery:
+        delivery = self.queue.popleft()
+        self.queued_bytes -= delivery.message.size
+        return delivery
 
     def launch(self, delivery: Delivery) -> None:
         """Put a message in flight: it takes a packet identifier."""
@@ -152,8 +162,10 @@ class Session:
         if reason_code >= 0x80:  # [MQTT-4.3.3-4]
             self._settle(delivery)
             return None
-        self._not_again(delivery)
-        delivery.awaiting = Awaiting.PUBCOMP  # [MQTT-4.3.3-5] [MQTT-4.3.3-6]
+        if delivery.awaiting == Awaiting.PUBREC:
+            self._settle(delivery)
+            delivery.awaiting = Awaiting.PUBCOMP  # [MQTT-4.3.3-5] [MQTT-4.3.3-6]
+            self.inflight[packet_id] = delivery  # last, for the order of PUBRELs sent again [MQTT-4.6.0-4]
         return PubRel(packet_id)
 
     def expects_pubrec(self, packet_id: int) -> bool:
@@ -171,11 +183,7 @@ class Session:
 
     def _settle(self, delivery: Delivery) -> None:
         del self.inflight[delivery.packet_id]
-        self._not_again(delivery)
-
-    def _not_again(self, delivery: Delivery) -> None:
-        if delivery in self._resend:  # answered from an earlier connection, before it was sent again
-            self._resend.remove(delivery)
+        self._resend.pop(delivery.packet_id, None)  # it may be answered before it was sent again
 
     def resume(self, receive_maximum: int) -> list[PubRel]:
         """A new connection carries on: the PUBRELs to send again; unacknowledged messages come out of `next_publish` first.
@@ -190,7 +198,7 @@ class Session:
             if delivery.awaiting == Awaiting.PUBCOMP:
                 again.append(PubRel(delivery.packet_id))
             else:
-                self._resend.append(delivery)
+                self._resend[delivery.packet_id] = delivery
         return again
 
     def clear(self) -> None:

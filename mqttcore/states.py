@@ -8,6 +8,7 @@ from enum import Enum
 
 from mqttcore import packets as p
 from mqttcore.codes import ReasonCode
+from mqttcore.errors import LocalProtocolError
 
 
 class Role(Enum):
@@ -86,12 +87,14 @@ _AUTH_TRIGGERS = {
 
 
 def trigger(packet: p.Packet) -> Trigger:
-    """How the table sees `packet`."""
+    """How the table sees `packet`. Raises LocalProtocolError for an AUTH whose reason code AUTH does not have."""
     if isinstance(packet, p.Connect):
         return Trigger.CONNECT if packet.authentication_method is None else Trigger.CONNECT_WITH_METHOD
     if isinstance(packet, p.ConnAck):
         return Trigger.CONNACK_REFUSED if packet.reason_code.is_failure else Trigger.CONNACK
     if isinstance(packet, p.Auth):
+        if packet.reason_code not in _AUTH_TRIGGERS:  # [MQTT-3.15.2-1]
+            raise LocalProtocolError(f"0x{packet.reason_code:02X} is no reason code of AUTH")
         return _AUTH_TRIGGERS[packet.reason_code]
     return _TRIGGERS[type(packet)]
 

@@ -122,6 +122,8 @@ class Broker:
             return
         self._handshake.resume(perform, reply, now)
         self._process(link, now)
+        if not link.closed:
+            self._deadlines.arm(link, link.next_deadline())
 
     def publish(self, publish: p.Publish, now: float) -> None:
         """Publish a message of the server's own. Raises LocalProtocolError if it cannot be encoded."""

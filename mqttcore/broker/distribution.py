@@ -1,5 +1,6 @@
 """From a published message to the outputs and queues of those who get it (section 4.5)."""
 
+from collections import deque
 from math import inf
 from typing import final
 
@@ -95,10 +96,8 @@ class Distributor:
             return False
         self._subscriptions.remove(topic_filter, session)
         self._outdate(topic_filter)
-        if session.link is not None and session.link.retained:
-            kept = [item for item in session.link.retained if item[1] is not stored]
-            session.link.retained.clear()
-            session.link.retained.extend(kept)
+        if session.link is not None:
+            self._skip_retained(session.link, topic_filter)
         return True
 
     def _outdate(self, topic_filter: str) -> None:
@@ -275,22 +274,19 @@ class Distributor:
             if delivery is None:
                 break
             self._send(link, session, delivery, now)
-        retained = link.retained
-        while retained and link.room > 0:
-            message, stored = retained[0]
-            qos = min(message.qos, stored.qos)
-            # One that has been replaced since was delivered as a publication; one that has been deleted is gone.
-            if self.retained.get(message.topic) is message and not message.expired(now):
-                identifiers = () if stored.identifier is None else (stored.identifier,)
-                if qos:
-                    if not session.has_quota or session.backlog:
-                        break
-                    delivery = Delivery(message, qos, True, identifiers)
-                    session.launch(delivery)
-                    self._send(link, session, delivery, now)
-                else:
-                    self._write(link, message, 0, True, False, 0, identifiers, now)
-            retained.popleft()
+        while link.retained and link.room > 0:
+            delivery = self._next_retained(link, now)
+            if delivery is None:
+                continue
+            if not delivery.qos:
+                self._write(link, delivery.message, 0, True, False, 0, delivery.identifiers, now)
+            elif session.has_quota and not session.backlog:
+                session.launch(delivery)
+                self._send(link, session, delivery, now)
+            else:
+                assert link.retained_found is not None
+                link.retained_found.appendleft(delivery.message)
+                break
 
     # ------------------------------------------------------------------------------------------------- retained
 
@@ -317,15 +313,38 @@ class Distributor:
             self._deadlines.arm(topic, message.expires_at)
 
     def queue_retained(self, topic_filter: str, stored: Stored, link: Link) -> None:
-        """Have the retained messages that a new subscription matches sent (section 3.3.1.3), as room allows."""
-        link.retained.extend((message, stored) for message in self.retained.match(topic_filter))
+        """Have the retained messages that a new subscription matches sent (section 3.3.1.3), as room allows.
 
-    def keep_retained(self, link: Link, session: ServerSession) -> None:
+        They are looked up one subscription at a time when their turn has come, so that what waits is bounded.
+        """
+        self._skip_retained(link, topic_filter)
+        link.retained[topic_filter] = (stored, self.retained.serial)
+
+    def keep_retained(self, link: Link, session: ServerSession, now: float) -> None:
         """The connection ends with retained messages still unsent: those of QoS 1 and 2 wait in the session."""
-        for message, stored in link.retained:
-            qos = min(message.qos, stored.qos)
-            if qos and self.retained.get(message.topic) is message:
-                identifiers = () if stored.identifier is None else (stored.identifier,)
-                if not session.enqueue(Delivery(message, qos, True, identifiers)):
-                    self.counters.queue_full_dropped += 1
-        link.retained.clear()
+        while link.retained:
+            delivery = self._next_retained(link, now)
+            if delivery is not None and delivery.qos and not session.enqueue(delivery):
+                self.counters.queue_full_dropped += 1
+                link.retained.clear()
+
+    def _next_retained(self, link: Link, now: float) -> Delivery | None:
+        """The next retained message to send; None if this step of the search has found none."""
+        topic_filter, (stored, serial) = next(iter(link.retained.items()))
+        if link.retained_found is None:
+            link.retained_found = deque(self.retained.match(topic_filter, serial))
+        if not link.retained_found:
+            self._skip_retained(link, topic_filter)
+            return None
+        message = link.retained_found.popleft()
+        # One that has been replaced since was delivered as a publication; one that has been deleted is gone.
+        if self.retained.get(message.topic) is not message or message.expired(now):
+            return None
+        identifiers = () if stored.identifier is None else (stored.identifier,)
+        return Delivery(message, min(message.qos, stored.qos), True, identifiers)
+
+    def _skip_retained(self, link: Link, topic_filter: str) -> None:
+        if topic_filter in link.retained:
+            if next(iter(link.retained)) == topic_filter:
+                link.retained_found = None
+            del link.retained[topic_filter]

@@ -18,6 +18,7 @@ from mqttcore.auth import (
     Response,
     Unavailable,
     Verdict,
+    outcome,
 )
 from mqttcore.broker import actions, reports
 from mqttcore.broker.distribution import Distributor
@@ -89,6 +90,17 @@ class Handshake:
             self._go_on(link, exchange.resume(Response(packet.authentication_data)), now)
             return
         self.abandon(link)
+        if not link.renewable:
+            self._decide(link, Denied("this credential cannot be renewed on the connection"), now)
+            return
+        allowed_at = link.undecided_at + link.policy.limits.reauthentication_interval
+        if now < allowed_at:
+            link.retry = packet
+            link.retry_at = allowed_at
+        else:
+            self._reauthenticate(link, packet, now)
+
+    def _reauthenticate(self, link: Link, packet: p.Auth, now: float) -> None:
         self._begin(
             link,
             AuthRequest(
@@ -111,8 +123,11 @@ class Handshake:
             self._go_on(link, link.exchange.resume(reply), now)
 
     def handle_timeout(self, link: Link, now: float) -> None:
-        """The exchange has taken too long."""
-        if now >= link.exchange_deadline:
+        """The exchange has taken too long, or a re-authentication that was held back may begin."""
+        if link.retry is not None and now >= link.retry_at:
+            packet, link.retry, link.retry_at = link.retry, None, inf
+            self._reauthenticate(link, packet, now)
+        elif now >= link.exchange_deadline:
             self.abandon(link)
             seconds = link.policy.limits.authentication_timeout
             self._decide(link, Denied(f"no verdict within {seconds:g} seconds"), now)
@@ -128,6 +143,7 @@ class Handshake:
     def forget(self, link: Link) -> None:
         """The connection is over."""
         self.abandon(link)
+        link.retry, link.retry_at = None, inf
         self._connects.pop(link, None)
 
     def _begin(self, link: Link, request: AuthRequest, now: float) -> None:
@@ -142,6 +158,7 @@ class Handshake:
         if isinstance(step, Challenge) and link.connection.authentication_method is None:
             step = Denied("a challenge needs an Authentication Method")  # [MQTT-4.12.0-6]
         if isinstance(step, Verdict):
+            self._report_decision(link, step)
             self.abandon(link)
             self._decide(link, step, now)
         elif isinstance(step, Challenge):
@@ -168,6 +185,7 @@ class Handshake:
             self._send_auth(link, ReasonCode.SUCCESS, verdict.data, now)
             self._report_reauthentication(link, ReasonCode.SUCCESS, "granted")
         elif isinstance(verdict, Unavailable):
+            link.undecided_at = now
             self._send_auth(link, ReasonCode.CONTINUE_AUTHENTICATION, None, now)
             self._report_reauthentication(link, ReasonCode.CONTINUE_AUTHENTICATION, verdict.message)
         else:  # [MQTT-4.12.1-2]
@@ -176,6 +194,17 @@ class Handshake:
                 code = ReasonCode.NOT_AUTHORIZED
             self._distributor.send(link, p.Disconnect(code), now)
             link.connection.explain(f"re-authentication was refused: {verdict.message}")
+
+    def _report_decision(self, link: Link, verdict: Verdict) -> None:
+        event = reports.Decided(
+            transport=link.transport,
+            client_id=link.client_id,
+            re_authentication=link.connection.connected,
+            trace=() if link.exchange is None else tuple(link.exchange.trace),
+            outcome=outcome(verdict),
+            reason="" if isinstance(verdict, Granted) else verdict.message,
+        )
+        self._actions.append(actions.Report(event))
 
     def _report_reauthentication(self, link: Link, code: ReasonCode, reason: str) -> None:
         event = reports.Reauthenticated(
@@ -187,6 +216,7 @@ class Handshake:
         username = link.principal.username if verdict.username is None else verdict.username
         link.principal = Principal(link.client_id, username, verdict.attributes)
         link.routes.clear()
+        link.renewable = verdict.renewable
         link.credential_deadline = inf if verdict.expires_at is None else verdict.expires_at - self.wall_offset
         if link.session is not None:
             link.session.principal = link.principal
@@ -270,6 +300,8 @@ class Handshake:
         else:
             connack = p.ConnAck(session_present=present)
         self._distributor.send(link, connack, now)  # [MQTT-3.1.4-5]
+        if not connection.connected:
+            return  # the client's Maximum Packet Size forbids even the CONNACK, and nothing goes before it [MQTT-3.2.0-1]
         link.aliases = min(connection.peer_topic_alias_maximum, limits.assigned_topic_aliases) > 0
         if not link.aliases and connection.peer_maximum_packet_size == FRAME_MAXIMUM:
             link.layout = connection.version

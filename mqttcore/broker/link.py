@@ -9,6 +9,7 @@ from mqttcore.broker.actions import Flush, Perform
 from mqttcore.broker.policy import Policy, Transport
 from mqttcore.connection import Connection
 from mqttcore.message import Message
+from mqttcore.packets import Auth
 from mqttcore.states import SERVER
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Link:
 
     __slots__ = (
         "aliases", "clean", "client_id", "closed", "connection", "credential_deadline", "dirty", "exchange", "exchange_deadline",
-        "flush", "layout", "out", "perform", "policy", "principal", "retained", "room", "routes", "session", "transport",
+        "flush", "layout", "out", "perform", "policy", "principal", "renewable", "retained",
+        "retained_found", "retry", "retry_at", "room", "routes", "session", "transport", "undecided_at",
     )  # fmt: skip
 
     def __init__(self, transport: Transport, policy: Policy, now: float) -> None:
@@ -42,11 +44,17 @@ class Link:
         self.layout: int = 0  # the protocol version whose PUBLISH, as it came in, can be forwarded to this client; 0 for none
         self.routes: dict[bytes, Route] = {}  # of topics that the client is known to be allowed to publish to
         self.aliases: bool = False  # whether we assign Topic Aliases to this client
-        self.retained: deque[tuple[Message, Stored]] = deque()  # retained messages still to be sent
+        # Retained messages still to be sent: for which new subscriptions, as of which moment, and of the first those found.
+        self.retained: dict[str, tuple[Stored, int]] = {}
+        self.retained_found: deque[Message] | None = None
         self.exchange: Exchange | None = None
         self.perform: Perform | None = None  # the effect whose reply the exchange waits for
         self.exchange_deadline: float = inf
         self.credential_deadline: float = inf
+        self.renewable: bool = False  # whether the client may re-authenticate
+        self.undecided_at: float = -inf  # when a re-authentication last ended without a verdict
+        self.retry: Auth | None = None  # a re-authentication that is held back until retry_at
+        self.retry_at: float = inf
 
     @property
     def paused(self) -> bool:
@@ -55,4 +63,4 @@ class Link:
 
     def next_deadline(self) -> float:
         """The first of the deadlines that this connection has, monotonic seconds."""
-        return min(self.connection.next_deadline(), self.exchange_deadline, self.credential_deadline)
+        return min(self.connection.next_deadline(), self.exchange_deadline, self.credential_deadline, self.retry_at)

@@ -86,7 +86,7 @@ class Registry:
         session = link.session
         if session is None:
             return
-        self._distributor.keep_retained(link, session)
+        self._distributor.keep_retained(link, session, now)
         link.session = None
         session.link = None
         if not will:  # [MQTT-3.1.2-10] [MQTT-3.14.4-3]

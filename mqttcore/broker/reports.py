@@ -2,7 +2,7 @@
 
 from attrs import frozen
 
-from mqttcore.auth import Action
+from mqttcore.auth import Action, Trace
 from mqttcore.codes import ReasonCode
 from mqttcore.broker.policy import Transport
 
@@ -41,6 +41,18 @@ class Disconnected:
 
 
 @frozen(kw_only=True)
+class Decided:
+    """An authenticator has reached its verdict, by the steps of `trace`; `outcome` is that of the last, as in Trace."""
+
+    transport: Transport
+    client_id: str
+    re_authentication: bool
+    trace: tuple[Trace, ...]
+    outcome: str
+    reason: str
+
+
+@frozen(kw_only=True)
 class Reauthenticated:
     """An AUTH 0x19 was decided: 0x00 granted, 0x18 no verdict was possible; a refusal is a Disconnected."""
 
@@ -69,4 +81,4 @@ class SessionEnded:
     discarded: int
 
 
-Event = Connected | Refused | Disconnected | Reauthenticated | Denied | SessionEnded
+Event = Connected | Refused | Decided | Disconnected | Reauthenticated | Denied | SessionEnded

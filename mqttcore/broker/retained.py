@@ -8,22 +8,24 @@ from mqttcore.message import Message
 
 @final
 class _Node:
-    __slots__ = ("children", "message")
+    __slots__ = ("children", "message", "serial")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node] | None = None
         self.message: Message | None = None
+        self.serial: int = 0
 
 
 @final
 class Retained:
-    """The last retained message of each topic, bounded in number and in bytes."""
+    """The last retained message of each topic, bounded in number and in bytes. `serial` grows with each one stored."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._root = _Node()
         self._nodes: dict[bytes, _Node] = {}
         self.bytes = 0
+        self.serial = 0
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -57,6 +59,8 @@ class Retained:
             self.bytes -= node.message.size
         node.message = message
         self.bytes += message.size
+        self.serial += 1
+        node.serial = self.serial
 
     def delete(self, topic: bytes) -> None:
         """Forget what a topic retained, if anything. [MQTT-3.3.1-6]"""
@@ -78,20 +82,24 @@ class Retained:
             assert above is not None
             del above[levels[depth - 1]]
 
-    def match(self, topic_filter: str) -> list[Message]:
-        """The retained messages whose topic a filter (without ShareName) matches, section 4.7."""
+    def match(self, topic_filter: str, serial: int) -> list[Message]:
+        """The messages that were stored up to `serial` and whose topic a filter (without ShareName) matches, section 4.7."""
         levels = topic_filter.split("/")
         found: list[Message] = []
+
+        def take(node: _Node) -> None:
+            if node.message is not None and node.serial <= serial:
+                found.append(node.message)
+
         stack = [(self._root, 0)]
         while stack:
             node, depth = stack.pop()
             if depth == len(levels):
-                if node.message is not None:
-                    found.append(node.message)
+                take(node)
                 continue
             level = levels[depth]
-            if level == "#" and node.message is not None:
-                found.append(node.message)
+            if level == "#":
+                take(node)
             if node.children is None:
                 continue
             if level not in ("+", "#"):

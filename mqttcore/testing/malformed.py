@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import cache
 
 import attrs
+from attrs import frozen
 from hypothesis import strategies as st
 
 from mqttcore import codes, wire
@@ -23,6 +24,7 @@ from mqttcore.testing.strategies import (
     property_values,
     pubacks,
     pubcomps,
+    publishes,
     pubrecs,
     pubrels,
     subacks,
@@ -54,7 +56,14 @@ def malformed_packets(version: int = V5) -> Strategy[Encoding]:
         _empty_lists(version),
     ]
     if version == V5:
-        ways += [_bad_properties(), _bad_property_lengths()]
+        ways += [
+            _unknown_properties(),
+            _misplaced_properties(),
+            _repeated_properties(),
+            _cut_properties(),
+            _forbidden_property_values(),
+            _bad_property_lengths(),
+        ]
     return st.one_of(ways)
 
 
@@ -274,26 +283,37 @@ def _whole(packet: p.Packet) -> Encoding:
     return first, body.ljust(_PROPERTIES_AT.get(PacketType(first >> 4), -1) + 1, b"\0")
 
 
+@frozen
+class _Block:
+    """A packet, or a CONNECT with a Will, around its properties; `kind` is a PacketType or WILL."""
+
+    kind: int
+    first: int
+    head: bytes
+    properties: bytes
+    tail: bytes
+
+    def with_another(self, bad: bytes) -> Encoding:
+        return self.first, self.head + with_length(self.properties + bad) + self.tail
+
+
+_WILL_HEAD = bytes.fromhex("0004 4d515454 05 04 0000 00 0000")
+_WILL_TAIL = bytes.fromhex("0001 61 0000")
+_HAVE_PROPERTIES = packets().filter(lambda packet: not isinstance(packet, p.PingReq | p.PingResp))
+
+
 @st.composite
-def _property_blocks(draw: st.DrawFn) -> tuple[int, int, bytes, bytes, bytes]:
-    """(PacketType or WILL, first byte, body before the Property Length, properties, body behind them)."""
+def _blocks(draw: st.DrawFn, sources: Strategy[p.Packet] = _HAVE_PROPERTIES) -> _Block:
     if draw(st.integers(0, 9)) == 0:
-        return (
-            WILL,
-            0x10,
-            bytes.fromhex("0004 4d515454 05 04 0000 00 0000"),
-            b"",
-            bytes.fromhex("0001 61 0000"),
-        )
-    packet = draw(packets().filter(lambda packet: not isinstance(packet, p.PingReq | p.PingResp)))
+        return _Block(WILL, 0x10, _WILL_HEAD, b"", _WILL_TAIL)
+    packet = draw(sources)
     first, body = _whole(packet)
-    kind = PacketType(first >> 4)
     if isinstance(packet, p.Publish):
         at = 2 + len(packet.topic.encode()) + (2 if packet.qos else 0)
     else:
-        at = _PROPERTIES_AT[kind]
+        at = _PROPERTIES_AT[PacketType(first >> 4)]
     length, start = wire.read_variable_byte_integer(body, at, len(body))
-    return kind, first, body[:at], body[start : start + length], body[start + length :]
+    return _Block(first >> 4, first, body[:at], body[start : start + length], body[start + length :])
 
 
 @st.composite
@@ -302,61 +322,67 @@ def _property(draw: st.DrawFn, row: Property) -> bytes:
     return bytes((row.identifier,)) + row.write(value[0] if row.repeatable else value)
 
 
-_ZERO = {
-    "receive_maximum": 2,
-    "maximum_packet_size": 4,
-    "topic_alias": 2,
-    "subscription_identifier": 1,
-    "subscription_identifiers": 1,
+@st.composite
+def _unknown_properties(draw: st.DrawFn) -> Encoding:
+    identifier = draw(st.sampled_from(_others(row.identifier for row in PROPERTIES)))
+    return draw(_blocks()).with_another(bytes((identifier,)) + draw(binary()))
+
+
+@st.composite
+def _misplaced_properties(draw: st.DrawFn) -> Encoding:
+    block = draw(_blocks())
+    rows = [row for row in PROPERTIES if row.identifier not in BY_PACKET[block.kind]]
+    return block.with_another(draw(_property(draw(st.sampled_from(rows)))))
+
+
+@st.composite
+def _repeated_properties(draw: st.DrawFn) -> Encoding:
+    # UNSUBSCRIBE has nothing but User Properties, which may be repeated.
+    block = draw(_blocks(_HAVE_PROPERTIES.filter(lambda packet: not isinstance(packet, p.Unsubscribe))))
+    row = draw(st.sampled_from([row for row in BY_PACKET[block.kind].values() if not row.repeatable]))
+    return block.with_another(draw(_property(row)) + draw(_property(row)))
+
+
+@st.composite
+def _cut_properties(draw: st.DrawFn) -> Encoding:
+    block = draw(_blocks())
+    return block.with_another(
+        draw(_property(draw(st.sampled_from(list(BY_PACKET[block.kind].values())))))[:-1]
+    )
+
+
+_BAD_FLAGS = [bytes((value,)) for value in range(2, 256)]
+_BAD_IDENTIFIERS = [b"\0", b"\x81\0", b"\xff\xff\xff\0", b"\xff\xff\xff\xff\x01"]
+_BAD_VALUES = {
+    "payload_format_indicator": _BAD_FLAGS,
+    "request_problem_information": _BAD_FLAGS,
+    "request_response_information": _BAD_FLAGS,
+    "maximum_qos": _BAD_FLAGS,
+    "retain_available": _BAD_FLAGS,
+    "wildcard_subscription_available": _BAD_FLAGS,
+    "subscription_identifiers_available": _BAD_FLAGS,
+    "shared_subscription_available": _BAD_FLAGS,
+    "subscription_identifier": _BAD_IDENTIFIERS,
+    "subscription_identifiers": _BAD_IDENTIFIERS,
+    "receive_maximum": [bytes(2)],
+    "topic_alias": [bytes(2)],
+    "maximum_packet_size": [bytes(4)],
 }
-_FLAGS = {
-    "payload_format_indicator", "request_problem_information", "request_response_information", "maximum_qos",
-    "retain_available", "wildcard_subscription_available", "subscription_identifiers_available",
-    "shared_subscription_available",
-}  # fmt: skip
+_HAVE_BAD_VALUES = st.one_of(connects(), connacks(), publishes(), subscribes())
 
 
 @st.composite
-def _bad_values(draw: st.DrawFn, row: Property) -> bytes:
-    """A property without its identifier whose value is forbidden, or cut off."""
-    if row.name in _FLAGS:
-        return draw(st.sampled_from([b"", *(bytes((value,)) for value in range(2, 256))]))
-    if row.name in _ZERO and draw(st.booleans()):
-        return bytes(_ZERO[row.name])
-    if row.name.startswith("subscription_identifier"):
-        return draw(st.sampled_from([b"", b"\x80", b"\x81\0", b"\xff\xff\xff\0", b"\xff\xff\xff\xff\x01"]))
-    return draw(_property(row))[1:-1]
-
-
-@st.composite
-def _bad_properties(draw: st.DrawFn) -> Encoding:
-    kind, first, head, properties, tail = draw(_property_blocks())
-    allowed = BY_PACKET[kind]
-    way = draw(st.sampled_from(["unknown", "misplaced", "twice", "value"]))
-    if way == "unknown":
-        identifiers = _others(row.identifier for row in PROPERTIES)
-        bad = bytes((draw(st.sampled_from(identifiers)),)) + draw(binary())
-    elif way == "misplaced":
-        bad = draw(
-            _property(draw(st.sampled_from([row for row in PROPERTIES if row.identifier not in allowed])))
-        )
-    else:
-        rows = [row for row in allowed.values() if way == "value" or not row.repeatable]
-        if not rows:  # UNSUBSCRIBE has User Properties only
-            rows, way = list(allowed.values()), "value"
-        row = draw(st.sampled_from(rows))
-        if way == "twice":
-            bad = draw(_property(row)) + draw(_property(row))
-        else:
-            bad = bytes((row.identifier,)) + draw(_bad_values(row))
-    return first, head + with_length(properties + bad) + tail
+def _forbidden_property_values(draw: st.DrawFn) -> Encoding:
+    block = draw(_blocks(_HAVE_BAD_VALUES))
+    row = draw(st.sampled_from([row for row in BY_PACKET[block.kind].values() if row.name in _BAD_VALUES]))
+    return block.with_another(bytes((row.identifier,)) + draw(st.sampled_from(_BAD_VALUES[row.name])))
 
 
 @st.composite
 def _bad_property_lengths(draw: st.DrawFn) -> Encoding:
-    _, first, head, properties, tail = draw(_property_blocks())
-    length = wire.write_variable_byte_integer(len(properties))
-    beyond = wire.write_variable_byte_integer(len(properties) + len(tail) + draw(st.integers(1, 300)))
+    block = draw(_blocks())
+    length = wire.write_variable_byte_integer(len(block.properties))
+    beyond = len(block.properties) + len(block.tail) + draw(st.integers(1, 300))
     padded = length[:-1] + bytes((length[-1] | 0x80, 0))
-    bad = draw(st.sampled_from([beyond, padded, b"\xff\xff\xff\xff\x01"]))
-    return first, head + bad + properties + tail
+    bad = [wire.write_variable_byte_integer(beyond), padded, b"\xff\xff\xff\xff\x01"]
+    return block.first, block.head + draw(st.sampled_from(bad)) + block.properties + block.tail

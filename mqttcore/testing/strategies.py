@@ -376,6 +376,9 @@ _ANYTHING: dict[object, Strategy[Any]] = {
 }
 
 
+_PARTS: dict[type, Strategy[Any]] = {p.Will: wills(), p.Subscription: subscriptions()}
+
+
 def _anything(annotation: Any) -> Strategy[Any]:
     arguments = get_args(annotation)
     if get_origin(annotation) is UnionType:
@@ -384,20 +387,24 @@ def _anything(annotation: Any) -> Strategy[Any]:
         if arguments[1] is ...:
             return st.lists(_anything(arguments[0]), max_size=2).map(tuple)
         return st.tuples(*map(_anything, arguments))
-    if annotation is p.Will:
-        return _spoilt(wills())
-    if annotation is p.Subscription:
-        return _spoilt(subscriptions())
+    if attrs.has(annotation):
+        return _spoilt(_PARTS[annotation])
     return _ANYTHING[annotation]
 
 
 @st.composite
 def _spoilt(draw: st.DrawFn, values: Strategy[_P]) -> _P:
     value: Any = draw(values)
-    fields = attrs.fields(type(value))
-    changed = draw(st.lists(st.sampled_from(fields), max_size=2)) if fields else []
-    spoilt: _P = attrs.evolve(value, **{field.name: draw(_anything(field.type)) for field in changed})
+    fields = _FIELDS[type(value)]
+    changed = draw(st.sets(st.sampled_from(sorted(fields)), max_size=2)) if fields else ()
+    spoilt: _P = attrs.evolve(value, **{name: draw(fields[name]) for name in sorted(changed)})
     return spoilt
+
+
+_FIELDS: dict[type, dict[str, Strategy[Any]]] = {
+    kind: {field.name: _anything(field.type) for field in attrs.fields(kind)}
+    for kind in (*get_args(p.Packet), *_PARTS)
+}
 
 
 def unchecked_packets() -> Strategy[p.Packet]:

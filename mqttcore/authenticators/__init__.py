@@ -1,0 +1,1 @@
+"""Authenticators: generator functions that judge a client's credentials, see `mqttcore.auth`."""
