@@ -1,8 +1,8 @@
 """MQTT 5.0 and 3.1.1 without I/O: connections, sessions, a client and a broker as value machines.
 
-Bytes, packets and the time go in; events, bytes and requested actions come out. Nothing here waits, so it runs under any
-runtime: see `Connection` for one connection in either role, `client.Client` for a whole client, `broker.Broker` for a
-whole broker.
+Bytes, packets and the time go in; events, bytes and requested actions come out. Nothing here waits, so it runs under
+any runtime: see `Connection` for one connection in either role, `client.Client` for a whole client, `broker.Broker`
+for a whole broker.
 """
 
 from mqttcore.codes import V5, V311, PacketType, ReasonCode
@@ -36,8 +36,8 @@ from mqttcore.states import CLIENT, SERVER, Phase, Role
 __all__ = [
     "CLIENT",
     "SERVER",
-    "V311",
     "V5",
+    "V311",
     "Auth",
     "ConnAck",
     "Connect",

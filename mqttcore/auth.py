@@ -9,6 +9,7 @@ returns a verdict. It never waits, reads no clock and has no randomness of its o
 """
 
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import Any, final
 
@@ -25,8 +26,8 @@ def _hidden(value: object) -> str:
 class AuthRequest:
     """The credentials that a client has presented, and where and when. Its repr shows no secret.
 
-    `certificates` is the chain of the TLS handshake in DER, leaf first; `time` is Unix seconds; `entropy` is 32 bytes that
-    no other request has; `re_authentication` says that the client is connected and sent AUTH 0x19.
+    `certificates` is the chain of the TLS handshake in DER, leaf first; `time` is Unix seconds; `entropy` is 32 bytes
+    that no other request has; `re_authentication` says that the client is connected and sent AUTH 0x19.
     """
 
     client_id: str = ""
@@ -43,7 +44,10 @@ class AuthRequest:
 
 
 class Effect:
-    """What an authenticator asks to have done. Subclasses say what; the reply is whatever the subclass documents, or Failed."""
+    """What an authenticator asks to have done.
+
+    Subclasses say what; the reply is whatever the subclass documents, or Failed.
+    """
 
     __slots__ = ()
 
@@ -66,8 +70,8 @@ class Response:
 class Trace(Effect):
     """Keep a step of the decision for whoever wants to know why; nobody performs it, and the reply is None.
 
-    `method` names the authenticator, `outcome` what came of it ("granted", "denied", "not relevant", "unavailable"), and
-    `message` says why, without secrets.
+    `method` names the authenticator, `outcome` what came of it ("granted", "denied", "not relevant", "unavailable"),
+    and `message` says why, without secrets.
     """
 
     method: str
@@ -87,8 +91,8 @@ class Granted:
     """The credentials are good.
 
     `username` is what authorization goes by (None: the one of CONNECT), `expires_at` Unix seconds, None for never,
-    `data` the Authentication Data of the CONNACK or AUTH that says so, and `renewable` whether AUTH 0x19 may replace the
-    credential while the client stays connected.
+    `data` the Authentication Data of the CONNACK or AUTH that says so, and `renewable` whether AUTH 0x19 may replace
+    the credential while the client stays connected.
     """
 
     username: str | None = None
@@ -152,7 +156,9 @@ class Action(Enum):
 
 
 Authorizer = Callable[[Principal, Action, str], bool]
-"""Whether the principal may do it to a client identifier (CONNECT), Topic Name (PUBLISH) or Topic Filter (SUBSCRIBE)."""
+"""Whether the principal may do it to a client identifier (CONNECT), Topic Name (PUBLISH) or Topic Filter
+(SUBSCRIBE).
+"""
 
 
 MAXIMUM_TRACE = 100
@@ -208,7 +214,7 @@ class Exchange:
         if not isinstance(effect, Effect):
             return self._end(Denied(f"the authenticator yielded {type(effect).__name__} instead of an effect"))
         self._steps -= 1
-        if self._steps < 0:
+        if self._steps < 0 or isinstance(effect, Trace):
             return self._end(Denied("the authenticator takes too many steps"))
         return effect
 
@@ -216,10 +222,8 @@ class Exchange:
         if self.verdict is None:
             self.verdict = verdict
             if self._generator is not None:
-                try:
+                with suppress(Exception):  # a verdict has been reached; a clean-up that fails does not change it
                     self._generator.close()
-                except Exception:  # noqa: S110 - a verdict has been reached; a clean-up that fails does not change it
-                    pass
         return self.verdict
 
 

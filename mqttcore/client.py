@@ -6,8 +6,8 @@
     while (event := client.next_event()): …        # ConnAck, Publish, Delivered, SubAck, …, last ConnectionClosed
     client.handle_timeout(now)                     # at client.next_deadline()
 
-Acknowledgements are sent as messages are taken out with `next_event`, so an application that takes them slowly holds its
-server back through the Receive Maximum of its CONNECT.
+Acknowledgements are sent as messages are taken out with `next_event`, so an application that takes them slowly holds
+its server back through the Receive Maximum of its CONNECT.
 """
 
 from collections import deque
@@ -18,7 +18,7 @@ from attrs import evolve, frozen
 
 from mqttcore import packets as p
 from mqttcore.codec import encode
-from mqttcore.codes import V5, ReasonCode
+from mqttcore.codes import ReasonCode
 from mqttcore.connection import Connection
 from mqttcore.errors import LocalProtocolError, PacketTooLarge, ProtocolError
 from mqttcore.events import ConnectionClosed
@@ -33,7 +33,8 @@ MAXIMUM_REQUESTS = 1000
 
 @frozen
 class Delivered:
-    """A QoS 1 or 2 message has reached the server, or been refused by it, or was lost (0x80): with the server's session, or
+    """A QoS 1 or 2 message has reached the server, or been refused by it, or was lost (0x80): with the server's
+    session, or
     because it expired before it could be sent. `number` is what `publish` returned.
     """
 
@@ -119,7 +120,8 @@ class Client:
     # ---------------------------------------------------------------------------------------------- the packets
 
     def publish(self, publish: p.Publish, now: float) -> int:
-        """Publish; 0 for QoS 0, otherwise the number that a Delivered will have. It waits while the server's Receive Maximum is used up.
+        """Publish; 0 for QoS 0, otherwise the number that a Delivered will have. It waits while the server's Receive
+        Maximum is used up.
 
         Raises LocalProtocolError for what the server does not take, and when the session's queue is full.
         """
@@ -129,13 +131,17 @@ class Client:
             self.connection.send(publish, now)
             return 0
         if not publish.topic:
-            raise LocalProtocolError("a message with QoS 1 or 2 needs its Topic Name: it may be sent again without the alias")
+            raise LocalProtocolError(
+                "a message with QoS 1 or 2 needs its Topic Name: it may be sent again without the alias"
+            )
         if self.session.backlog or not self.session.has_quota:
             publish = evolve(publish, topic_alias=None)  # by the time it is sent the alias may stand for another topic
         encode(evolve(publish, packet_id=1), self.connection.version)
         self._published += 1
         message = message_from(publish, now)
-        if not self.session.enqueue(Delivery(message, publish.qos, publish.retain, owner=_Outgoing(self._published, publish))):
+        if not self.session.enqueue(
+            Delivery(message, publish.qos, publish.retain, owner=_Outgoing(self._published, publish))
+        ):
             raise LocalProtocolError("too many messages wait for the server", ReasonCode.QUOTA_EXCEEDED)
         self._pump(now)
         return self._published
@@ -162,9 +168,7 @@ class Client:
         self.session.requests.add(packet_id)
         return packet_id
 
-    def unsubscribe(
-        self, topic_filters: tuple[str, ...], now: float, *, user_properties: p.UserProperties = ()
-    ) -> int:
+    def unsubscribe(self, topic_filters: tuple[str, ...], now: float, *, user_properties: p.UserProperties = ()) -> int:
         """Unsubscribe; the packet identifier that the UnsubAck will have."""
         packet_id = self._request_id()
         self.connection.send(p.Unsubscribe(packet_id, topic_filters, user_properties=user_properties), now)

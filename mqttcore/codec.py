@@ -54,7 +54,8 @@ def decode(first: int, body: bytes, version: int) -> p.Packet:
     reader = _DECODERS.get(kind)
     if reader is None or (kind == PacketType.AUTH and version < V5):
         raise MalformedPacket(f"there is no control packet type {kind}")
-    if first & 0x0F != FIXED_FLAGS[PacketType(kind)]:  # [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1] [MQTT-3.15.1-1]
+    # [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1] [MQTT-3.15.1-1]
+    if first & 0x0F != FIXED_FLAGS[PacketType(kind)]:
         raise MalformedPacket(f"the reserved flags of {PacketType(kind).name} are wrong")
     return reader(body, version)
 
@@ -116,9 +117,15 @@ def decode_connect(body: bytes, _version: int = V5) -> p.Connect:
         password, pos = wire.read_binary(body, pos, end)
     _end(pos, body)
     return p.Connect(
-        client_id=client_id, clean_start=bool(flags & 0x02), keep_alive=keep_alive, username=username, password=password,
-        will=will, protocol_version=version, **found,
-    )  # fmt: skip
+        client_id=client_id,
+        clean_start=bool(flags & 0x02),
+        keep_alive=keep_alive,
+        username=username,
+        password=password,
+        will=will,
+        protocol_version=version,
+        **found,
+    )
 
 
 def _decode_connack(body: bytes, version: int) -> p.ConnAck:
@@ -177,7 +184,9 @@ def _lookup(codes: dict[int, ReasonCode], value: int, name: str) -> ReasonCode:
     return code
 
 
-def _answer_decoder(kind: PacketType, cls: type[_Answer], codes: dict[int, ReasonCode]) -> Callable[[bytes, int], _Answer]:
+def _answer_decoder(
+    kind: PacketType, cls: type[_Answer], codes: dict[int, ReasonCode]
+) -> Callable[[bytes, int], _Answer]:
     def decode_answer(body: bytes, version: int) -> _Answer:
         packet_id, pos = _read_packet_id(body, 0)
         if version < V5 or len(body) == 2:
@@ -214,10 +223,13 @@ def _decode_subscribe(body: bytes, version: int) -> p.Subscribe:
             raise ProtocolError("No Local is set on a shared subscription")
         subscriptions.append(
             p.Subscription(
-                topic_filter, options & 3, no_local=bool(options & 4), retain_as_published=bool(options & 8),
+                topic_filter,
+                options & 3,
+                no_local=bool(options & 4),
+                retain_as_published=bool(options & 8),
                 retain_handling=options >> 4,
             )
-        )  # fmt: skip
+        )
     if not subscriptions:  # [MQTT-3.8.3-2]
         raise ProtocolError("SUBSCRIBE has no Topic Filter")
     return p.Subscribe(packet_id, tuple(subscriptions), **found)

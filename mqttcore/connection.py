@@ -10,6 +10,7 @@ A peer that breaks the protocol never raises here: the connection answers with t
 specification names and ends with a ConnectionClosed event. Times are monotonic seconds that the caller supplies.
 """
 
+from contextlib import suppress
 from math import inf
 from typing import Literal, final
 
@@ -218,7 +219,8 @@ class Connection:
             return packet
         if alias > self.topic_alias_maximum:  # [MQTT-3.2.2-17] [MQTT-3.3.2-9] [MQTT-3.3.2-11]
             raise ProtocolError(
-                f"Topic Alias {alias} is above the maximum of {self.topic_alias_maximum}", ReasonCode.TOPIC_ALIAS_INVALID
+                f"Topic Alias {alias} is above the maximum of {self.topic_alias_maximum}",
+                ReasonCode.TOPIC_ALIAS_INVALID,
             )
         if packet.topic:
             self._aliases[alias] = packet.topic
@@ -229,7 +231,9 @@ class Connection:
         return evolve(packet, topic=topic)
 
     def count_unsettled(self, packet_id: int) -> None:
-        """Note a QoS 1 or 2 PUBLISH of the peer; raises ProtocolError (0x93) beyond its Receive Maximum, section 4.9."""
+        """Note a QoS 1 or 2 PUBLISH of the peer; raises ProtocolError (0x93) beyond its Receive Maximum, section
+        4.9.
+        """
         self.unsettled.add(packet_id)
         if len(self.unsettled) > self.receive_maximum:  # [MQTT-3.3.4-7] [MQTT-3.3.4-9]
             raise ProtocolError(
@@ -241,8 +245,8 @@ class Connection:
     def send(self, packet: p.Packet, now: float) -> None:
         """Put a packet into the output.
 
-        Raises LocalProtocolError when the state table or the peer's announced limits forbid it here, PacketTooLarge when
-        it exceeds the peer's Maximum Packet Size; in both cases nothing is sent and nothing changes.
+        Raises LocalProtocolError when the state table or the peer's announced limits forbid it here, PacketTooLarge
+        when it exceeds the peer's Maximum Packet Size; in both cases nothing is sent and nothing changes.
         """
         next_phase = TRANSITIONS.get((self.phase, self.role, trigger(packet)))
         if next_phase is None:
@@ -258,9 +262,9 @@ class Connection:
             if isinstance(packet, p.Auth | p.ConnAck | p.Disconnect):
                 self._check_against_connect(packet)
             self._send(packet, self.version)
-            if isinstance(packet, p.PubAck | p.PubComp):
-                self.unsettled.discard(packet.packet_id)
-            elif isinstance(packet, p.PubRec) and packet.reason_code.is_failure:
+            if isinstance(packet, p.PubAck | p.PubComp) or (
+                isinstance(packet, p.PubRec) and packet.reason_code.is_failure
+            ):
                 self.unsettled.discard(packet.packet_id)
             elif isinstance(packet, p.ConnAck) and not packet.reason_code.is_failure:
                 self._sent_connack(packet, now)
@@ -280,7 +284,9 @@ class Connection:
         elif isinstance(packet, p.ConnAck) and packet.reason_code.is_failure:
             pass  # it may name a method or not
         elif packet.authentication_method != self.authentication_method:  # [MQTT-4.12.0-5] [MQTT-4.12.0-6]
-            raise LocalProtocolError(f"{_name(packet)} names the Authentication Method of CONNECT, or none if that has none")
+            raise LocalProtocolError(
+                f"{_name(packet)} names the Authentication Method of CONNECT, or none if that has none"
+            )
 
     def _sent_connect(self, packet: p.Connect, now: float) -> None:
         self._connect = packet
@@ -350,7 +356,8 @@ class Connection:
             self.alias_sent(packet.topic, alias)
 
     def alias_for(self, topic: str) -> tuple[int, bool]:
-        """The Topic Alias that this side uses for `topic`, and whether the peer knows it already; 0 for none, section 3.3.2.3.4.
+        """The Topic Alias that this side uses for `topic`, and whether the peer knows it already; 0 for none,
+        section 3.3.2.3.4.
 
         One that is not known yet must be followed by `alias_sent` when a PUBLISH with topic and alias has gone out.
         """
@@ -394,10 +401,8 @@ class Connection:
         self._last_word(p.ConnAck(reason_code=shown, reason_string=word))
 
     def _last_word(self, packet: p.ConnAck | p.Disconnect) -> None:
-        try:
+        with suppress(PacketTooLarge):  # a peer that takes no packet of this size only sees the connection close
             self._send(packet, self.version)
-        except PacketTooLarge:
-            pass  # the peer takes no packet of this size: it only sees the connection close
 
     def close(self, reason_code: ReasonCode, reason: str, by: Literal["peer", "us", "eof", "timeout"]) -> None:
         """End the connection without a further packet; ConnectionClosed is the next event."""
@@ -406,7 +411,9 @@ class Connection:
             self._ending = ConnectionClosed(reason_code, reason, by)
 
     def explain(self, reason: str) -> None:
-        """Say why the packet that ended the connection was sent: the `reason` of ConnectionClosed, which the peer is not told."""
+        """Say why the packet that ended the connection was sent: the `reason` of ConnectionClosed, which the peer is
+        not told.
+        """
         if self._ending is not None:
             self._ending = evolve(self._ending, reason=reason)
 

@@ -11,8 +11,8 @@ class FrameBuffer:
     """Cuts a stream of bytes into frames; work and memory are linear in the bytes fed, whatever the chunks.
 
     `data[pos:]` is what has not been consumed. `maximum` is the largest frame in bytes. Of a frame that is too large
-    `preview` bytes of its body are waited for before it is refused, and are then in `previewed`, so that the refusal can
-    be put in the peer's terms.
+    `preview` bytes of its body are waited for before it is refused, and are then in `previewed`, so that the refusal
+    can be put in the peer's terms.
     """
 
     __slots__ = ("_held", "_wanted", "data", "maximum", "pos", "preview", "previewed")

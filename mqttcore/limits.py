@@ -6,7 +6,10 @@ from attrs import Attribute, field, fields, frozen, validators
 
 
 def limit(default: int | float, unit: str, meaning: str, low: int | float, high: int | float) -> Any:
-    """An attrs field for a numeric bound: a value outside low..high raises ValueError. A float default makes it a float."""
+    """An attrs field for a numeric bound: a value outside low..high raises ValueError.
+
+    A float default makes it a float.
+    """
     kind = float if isinstance(default, float) else int
     return field(
         default=default,
@@ -25,10 +28,17 @@ def switch(default: bool, meaning: str) -> Any:
 
 @frozen(kw_only=True)
 class Limits:
-    """The bounds that hold for a broker, a port of it, or a client; immutable. `describe` lists them with their meaning."""
+    """The bounds that hold for a broker, a port of it, or a client; immutable.
+
+    `describe` lists them with their meaning.
+    """
 
     connect_timeout: float = limit(
-        10.0, "seconds", "time from the opening of a connection to a complete CONNECT (a client: to CONNACK)", 0.01, 3600
+        10.0,
+        "seconds",
+        "time from the opening of a connection to a complete CONNECT (a client: to CONNACK)",
+        0.01,
+        3600,
     )
     authentication_timeout: float = limit(
         30.0, "seconds", "time for an authentication or re-authentication to reach its verdict", 0.01, 3600
@@ -37,7 +47,11 @@ class Limits:
         32, "steps", "challenges and effects of one authentication or re-authentication", 1, 10_000
     )
     reauthentication_interval: float = limit(
-        1.0, "seconds", "least time between two re-authentications of one client after one that could not be decided", 0, 3600
+        1.0,
+        "seconds",
+        "least time between two re-authentications of one client after one that could not be decided",
+        0,
+        3600,
     )
     maximum_connect_size: int = limit(
         262_144, "bytes", "size of a packet before CONNECT has been accepted", 128, 268_435_460
@@ -52,11 +66,13 @@ class Limits:
         1000, "messages", "Receive Maximum announced to the peer: its unacknowledged QoS 1 and 2 messages", 1, 65_535
     )
     inflight_maximum: int = limit(
-        1000, "messages", "our unacknowledged QoS 1 and 2 messages to one peer, beside its own Receive Maximum", 1, 60_000
+        1000,
+        "messages",
+        "our unacknowledged QoS 1 and 2 messages to one peer, beside its own Receive Maximum",
+        1,
+        60_000,
     )
-    topic_alias_maximum: int = limit(
-        100, "aliases", "Topic Alias Maximum announced to the peer", 0, 65_535
-    )
+    topic_alias_maximum: int = limit(100, "aliases", "Topic Alias Maximum announced to the peer", 0, 65_535)
     assigned_topic_aliases: int = limit(
         100, "aliases", "Topic Aliases that we assign to one peer, within its own Topic Alias Maximum", 0, 65_535
     )
@@ -75,12 +91,8 @@ class Limits:
     maximum_sessions: int = limit(
         1_000_000, "sessions", "sessions, connected or not, on the whole broker", 1, 100_000_000
     )
-    maximum_subscriptions: int = limit(
-        10_000, "subscriptions", "subscriptions of one session", 1, 100_000_000
-    )
-    maximum_topic_levels: int = limit(
-        256, "levels", "levels of a Topic Name or Topic Filter", 1, 65_536
-    )
+    maximum_subscriptions: int = limit(10_000, "subscriptions", "subscriptions of one session", 1, 100_000_000)
+    maximum_topic_levels: int = limit(256, "levels", "levels of a Topic Name or Topic Filter", 1, 65_536)
     maximum_retained_messages: int = limit(
         1_000_000, "messages", "retained messages on the whole broker", 0, 100_000_000
     )
@@ -94,7 +106,11 @@ class Limits:
         67_108_864, "bytes", "topics, payloads and properties of the messages waiting in one session", 1024, 2**50
     )
     output_high_water: int = limit(
-        1_048_576, "bytes", "output waiting for one connection above which QoS 0 messages to it are dropped", 1024, 2**40
+        1_048_576,
+        "bytes",
+        "output waiting for one connection above which QoS 0 messages to it are dropped",
+        1024,
+        2**40,
     )
     maximum_cached_routes: int = limit(
         100_000, "topics", "Topic Names whose subscribers are remembered on the whole broker", 1, 100_000_000

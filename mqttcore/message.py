@@ -23,7 +23,18 @@ class Message:
     Local, "" for the server's own.
     """
 
-    __slots__ = ("_head", "_layout", "_tail", "expires_at", "payload", "properties", "publisher", "qos", "retain", "topic")
+    __slots__ = (
+        "_head",
+        "_layout",
+        "_tail",
+        "expires_at",
+        "payload",
+        "properties",
+        "publisher",
+        "qos",
+        "retain",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -72,7 +83,10 @@ class Message:
         alias: int = 0,
         alias_known: bool = False,
     ) -> bytes:
-        """The PUBLISH for one receiver. `packet_id` is 0 for QoS 0, `alias` 0 for none; an alias that the receiver knows stands for the topic."""
+        """The PUBLISH for one receiver.
+
+        `packet_id` is 0 for QoS 0, `alias` 0 for none; an alias that the receiver knows stands for the topic.
+        """
         if version != V5 or (not identifiers and not alias and self.expires_at == inf):
             layout = dup << 5 | retain << 4 | qos << 2 | (version == V5)
             if layout != self._layout:
@@ -112,7 +126,8 @@ def _forwarded(fields: Publish | Will) -> Publish:
 
 
 def message_from(fields: Publish | Will, now: float, publisher: str = "") -> Message:
-    """The message that a PUBLISH or a Will carries; its expiry counts from `now`. Topic Alias and Subscription Identifiers stay behind.
+    """The message that a PUBLISH or a Will carries; its expiry counts from `now`. Topic Alias and Subscription
+    Identifiers stay behind.
 
     Raises LocalProtocolError for a value that the wire cannot hold.
     """

@@ -75,6 +75,14 @@ def _at_least_one(write: Callable[[int], bytes]) -> Callable[[int], bytes]:
     return write_positive
 
 
+_read_identifier = _positive(wire.read_variable_byte_integer)
+_write_identifier = _at_least_one(wire.write_variable_byte_integer)
+_read_maximum = _positive(wire.read_two_bytes)
+_write_maximum = _at_least_one(wire.write_two_bytes)
+_read_size = _positive(wire.read_four_bytes)
+_write_size = _at_least_one(wire.write_four_bytes)
+
+
 def _write_flag(value: int) -> bytes:
     if value not in (0, 1):
         raise LocalProtocolError(f"a property that is 0 or 1 has the value {value}")
@@ -107,11 +115,23 @@ PROPERTIES: tuple[Property, ...] = (
     _row(0x08, "response_topic", _read_response_topic, _write_response_topic, _T.PUBLISH, WILL),
     _row(0x09, "correlation_data", wire.read_binary, wire.write_binary, _T.PUBLISH, WILL),
     Property(
-        0x0B, "subscription_identifiers", _positive(wire.read_variable_byte_integer), _at_least_one(wire.write_variable_byte_integer),
-        frozenset({_T.PUBLISH}), repeatable=True,
+        0x0B,
+        "subscription_identifiers",
+        _read_identifier,
+        _write_identifier,
+        frozenset({_T.PUBLISH}),
+        repeatable=True,
     ),
-    _row(0x0B, "subscription_identifier", _positive(wire.read_variable_byte_integer), _at_least_one(wire.write_variable_byte_integer), _T.SUBSCRIBE),
-    _row(0x11, "session_expiry_interval", wire.read_four_bytes, wire.write_four_bytes, _T.CONNECT, _T.CONNACK, _T.DISCONNECT),
+    _row(0x0B, "subscription_identifier", _read_identifier, _write_identifier, _T.SUBSCRIBE),
+    _row(
+        0x11,
+        "session_expiry_interval",
+        wire.read_four_bytes,
+        wire.write_four_bytes,
+        _T.CONNECT,
+        _T.CONNACK,
+        _T.DISCONNECT,
+    ),
     _row(0x12, "assigned_client_identifier", wire.read_string, wire.write_string, _T.CONNACK),
     _row(0x13, "server_keep_alive", wire.read_two_bytes, wire.write_two_bytes, _T.CONNACK),
     _row(0x15, "authentication_method", wire.read_string, wire.write_string, _T.CONNECT, _T.CONNACK, _T.AUTH),
@@ -122,20 +142,24 @@ PROPERTIES: tuple[Property, ...] = (
     _row(0x1A, "response_information", wire.read_string, wire.write_string, _T.CONNACK),
     _row(0x1C, "server_reference", wire.read_string, wire.write_string, _T.CONNACK, _T.DISCONNECT),
     _row(0x1F, "reason_string", wire.read_string, wire.write_string, *_ANSWERS),
-    _row(0x21, "receive_maximum", _positive(wire.read_two_bytes), _at_least_one(wire.write_two_bytes), _T.CONNECT, _T.CONNACK),
+    _row(0x21, "receive_maximum", _read_maximum, _write_maximum, _T.CONNECT, _T.CONNACK),
     _row(0x22, "topic_alias_maximum", wire.read_two_bytes, wire.write_two_bytes, _T.CONNECT, _T.CONNACK),
     _row(0x23, "topic_alias", _read_topic_alias, _at_least_one(wire.write_two_bytes), _T.PUBLISH),
     _row(0x24, "maximum_qos", _read_bit, _write_flag, _T.CONNACK),
     _row(0x25, "retain_available", _read_flag, _write_flag, _T.CONNACK),
     Property(
-        0x26, "user_properties", wire.read_string_pair, wire.write_string_pair,
-        frozenset({_T.CONNECT, _T.PUBLISH, WILL, _T.SUBSCRIBE, _T.UNSUBSCRIBE, *_ANSWERS}), repeatable=True,
+        0x26,
+        "user_properties",
+        wire.read_string_pair,
+        wire.write_string_pair,
+        frozenset({_T.CONNECT, _T.PUBLISH, WILL, _T.SUBSCRIBE, _T.UNSUBSCRIBE, *_ANSWERS}),
+        repeatable=True,
     ),
-    _row(0x27, "maximum_packet_size", _positive(wire.read_four_bytes), _at_least_one(wire.write_four_bytes), _T.CONNECT, _T.CONNACK),
+    _row(0x27, "maximum_packet_size", _read_size, _write_size, _T.CONNECT, _T.CONNACK),
     _row(0x28, "wildcard_subscription_available", _read_flag, _write_flag, _T.CONNACK),
     _row(0x29, "subscription_identifiers_available", _read_flag, _write_flag, _T.CONNACK),
     _row(0x2A, "shared_subscription_available", _read_flag, _write_flag, _T.CONNACK),
-)  # fmt: skip
+)
 
 BY_PACKET: dict[int, dict[int, Property]] = {
     packet: {row.identifier: row for row in PROPERTIES if packet in row.packets} for packet in (WILL, *PacketType)
@@ -181,8 +205,7 @@ def write_properties(packet: int, fields: object) -> bytes:
         if value is None:
             continue
         identifier = bytes((row.identifier,))
-        for item in value if row.repeatable else (value,):
-            out.append(identifier + row.write(item))
+        out += [identifier + row.write(item) for item in (value if row.repeatable else (value,))]
     return b"".join(out)
 
 

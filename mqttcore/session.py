@@ -49,7 +49,8 @@ class Session:
         self.limits = limits
         self.queue: deque[Delivery] = deque()
         self.queued_bytes = 0
-        self.inflight: dict[int, Delivery] = {}  # PUBLISHes in the order of first sending, PUBRELs in that of their PUBRECs
+        # PUBLISHes in the order of first sending, PUBRELs in that of their PUBRECs
+        self.inflight: dict[int, Delivery] = {}
         self.unreleased: set[int] = set()  # QoS 2 packet identifiers of the peer's that await PUBREL
         self.requests: set[int] = set()  # packet identifiers of our SUBSCRIBEs and UNSUBSCRIBEs under way
         self.expired = 0  # messages dropped because their Message Expiry Interval passed while they waited
@@ -122,7 +123,10 @@ class Session:
         self.inflight[packet_id] = delivery  # [MQTT-4.3.2-3] [MQTT-4.3.3-3]
 
     def allocate_id(self) -> int:
-        """A packet identifier that is not in use, section 2.2.1. There is one: `inflight_maximum` leaves some for requests."""
+        """A packet identifier that is not in use, section 2.2.1.
+
+        There is one: `inflight_maximum` leaves some for requests.
+        """
         packet_id = self._last_id
         while True:  # [MQTT-2.2.1-3] [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
             packet_id = packet_id + 1 if packet_id < 65_535 else 1
@@ -186,7 +190,8 @@ class Session:
         self._resend.pop(delivery.packet_id, None)  # it may be answered before it was sent again
 
     def resume(self, receive_maximum: int) -> list[PubRel]:
-        """A new connection carries on: the PUBRELs to send again; unacknowledged messages come out of `next_publish` first.
+        """A new connection carries on: the PUBRELs to send again; unacknowledged messages come out of `next_publish`
+        first.
 
         `receive_maximum` is the peer's; our own bound on messages in flight holds beside it. Section 4.4.
         """
@@ -213,7 +218,10 @@ class Session:
     # -------------------------------------------------------------------------------------------------- inbound
 
     def accept(self, packet_id: int) -> bool:
-        """Note a QoS 2 PUBLISH of the peer's; False when it is one sent again, to be answered and not processed. [MQTT-4.3.3-10]"""
+        """Note a QoS 2 PUBLISH of the peer's; False when it is one sent again, to be answered and not processed.
+
+        [MQTT-4.3.3-10]
+        """
         if packet_id in self.unreleased:
             return False
         self.unreleased.add(packet_id)

@@ -1,7 +1,7 @@
 """The one table of what may be sent when, for both roles: (phase, sender, trigger) -> next phase.
 
-A trigger is a control packet, told apart further where its content decides what follows. What the table does not list is
-a protocol error, by whoever sends it. docs/state-diagram.md is drawn from this table.
+A trigger is a control packet, told apart further where its content decides what follows. What the table does not list
+is a protocol error, by whoever sends it. docs/state-diagram.md is drawn from this table.
 """
 
 from enum import Enum
@@ -100,13 +100,25 @@ def trigger(packet: p.Packet) -> Trigger:
 
 
 CLIENT_TRAFFIC = (
-    Trigger.PUBLISH, Trigger.PUBACK, Trigger.PUBREC, Trigger.PUBREL, Trigger.PUBCOMP,
-    Trigger.SUBSCRIBE, Trigger.UNSUBSCRIBE, Trigger.PINGREQ,
-)  # fmt: skip
+    Trigger.PUBLISH,
+    Trigger.PUBACK,
+    Trigger.PUBREC,
+    Trigger.PUBREL,
+    Trigger.PUBCOMP,
+    Trigger.SUBSCRIBE,
+    Trigger.UNSUBSCRIBE,
+    Trigger.PINGREQ,
+)
 SERVER_TRAFFIC = (
-    Trigger.PUBLISH, Trigger.PUBACK, Trigger.PUBREC, Trigger.PUBREL, Trigger.PUBCOMP,
-    Trigger.SUBACK, Trigger.UNSUBACK, Trigger.PINGRESP,
-)  # fmt: skip
+    Trigger.PUBLISH,
+    Trigger.PUBACK,
+    Trigger.PUBREC,
+    Trigger.PUBREL,
+    Trigger.PUBCOMP,
+    Trigger.SUBACK,
+    Trigger.UNSUBACK,
+    Trigger.PINGRESP,
+)
 
 CONNECTED_PHASES = (Phase.CONNECTED, Phase.CONNECTED_WITH_METHOD, Phase.REAUTHENTICATING, Phase.RECHALLENGED)
 """The phases after a CONNACK of success, in which application messages flow."""

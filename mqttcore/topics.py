@@ -20,7 +20,9 @@ def check_topic_name(topic: str) -> None:
 
 
 def check_topic_filter(topic_filter: str) -> None:
-    """Raise ProtocolError (0x8F Topic Filter invalid) unless `topic_filter` is well-formed, sections 4.7.1 and 4.8.2."""
+    """Raise ProtocolError (0x8F Topic Filter invalid) unless `topic_filter` is well-formed, sections 4.7.1 and
+    4.8.2.
+    """
     if topic_filter.startswith(SHARE_PREFIX):
         _, slash, rest = topic_filter[len(SHARE_PREFIX) :].partition("/")
         share_name = topic_filter[len(SHARE_PREFIX) : len(topic_filter) - len(rest) - len(slash)]

@@ -30,9 +30,9 @@ class Method:
 def chain(methods: Iterable[Method]) -> Authenticator:
     """An authenticator that tries `methods` in their order.
 
-    The first that grants or denies decides, and later ones are not tried. One that is not relevant, or not available, is
-    passed over. If none decides, the client is denied: with 0x8C if it named an Authentication Method that nobody handles;
-    as Unavailable, which a re-authenticating client survives, if a method could not be asked.
+    The first that grants or denies decides, and later ones are not tried. One that is not relevant, or not available,
+    is passed over. If none decides, the client is denied: with 0x8C if it named an Authentication Method that nobody
+    handles; as Unavailable, which a re-authenticating client survives, if a method could not be asked.
     """
     methods = tuple(methods)
 

@@ -1,9 +1,9 @@
 """The broker as a value machine: links and bytes in, bytes and actions out. It never waits and has no clock.
 
-    link = broker.open(now, transport, policy)
-    broker.receive(link, data, now)
-    for action in broker.take_actions(): …      # Flush: write take_output(link); Close; Perform; Report
-    …                                           # and handle_timeout(now) at next_deadline()
+link = broker.open(now, transport, policy)
+broker.receive(link, data, now)
+for action in broker.take_actions(): …      # Flush: write take_output(link); Close; Perform; Report
+…                                           # and handle_timeout(now) at next_deadline()
 """
 
 from collections.abc import Callable
@@ -39,9 +39,9 @@ from mqttcore.topics import SERVER_PREFIX, has_wildcard, split_share
 class Broker:
     """One broker for any number of ports.
 
-    `limits` bound what is counted over the whole broker, a link's policy what one connection may do. `seed` is 32 random
-    bytes; assigned client identifiers and authenticators' entropy are drawn from it. `wall_offset` is Unix time less the
-    monotonic time that is passed in as `now`, in seconds.
+    `limits` bound what is counted over the whole broker, a link's policy what one connection may do. `seed` is 32
+    random bytes; assigned client identifiers and authenticators' entropy are drawn from it. `wall_offset` is Unix
+    time less the monotonic time that is passed in as `now`, in seconds.
     """
 
     def __init__(self, limits: Limits | None = None, *, seed: bytes, wall_offset: float) -> None:
@@ -127,11 +127,15 @@ class Broker:
 
     def publish(self, publish: p.Publish, now: float) -> None:
         """Publish a message of the server's own. Raises LocalProtocolError if it cannot be encoded."""
+        self._now = now
         encode(evolve(publish, packet_id=1 if publish.qos else None), V5)
         self._distributor.publish(message_from(publish, now), now)
 
     def shutdown(self, now: float) -> None:
-        """End every connection: DISCONNECT 0x8B where the protocol has it. Wills are not published, since nobody stays to get them."""
+        """End every connection: DISCONNECT 0x8B where the protocol has it.
+
+        Wills are not published, since nobody stays to get them.
+        """
         for link in list(self._links):
             link.clean = True
             if link.connection.connected:
@@ -146,6 +150,7 @@ class Broker:
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at `now`."""
+        self._now = now
         for item in self._deadlines.take_due(now):
             if isinstance(item, Link):
                 self._link_timeout(item, now)
@@ -161,7 +166,10 @@ class Broker:
         return actions
 
     def take_output(self, link: Link) -> bytes:
-        """What is to be written to the client next; b"" when there is nothing. Messages that waited for room move up."""
+        """What is to be written to the client next; b"" when there is nothing.
+
+        Messages that waited for room move up.
+        """
         if not link.closed and link.session is not None and (link.session.backlog or link.retained):
             link.dirty = True  # no further Flush: the caller is at it
             self._distributor.pump(link, self._now)
@@ -208,13 +216,16 @@ class Broker:
             self._actions.append(Report(refused))
             return
         disconnected = reports.Disconnected(
-            transport=link.transport, client_id=link.client_id, reason_code=event.reason_code, reason=event.reason, by=event.by
+            transport=link.transport,
+            client_id=link.client_id,
+            reason_code=event.reason_code,
+            reason=event.reason,
+            by=event.by,
         )
         self._actions.append(Report(disconnected))
         self._registry.detach(link, now, will=not link.clean)
 
     def _link_timeout(self, link: Link, now: float) -> None:
-        self._now = now
         if link.closed:
             return
         if now >= link.credential_deadline:
@@ -318,9 +329,8 @@ class Broker:
         assert session is not None
         limits = link.policy.limits
         identifier = packet.subscription_identifier
-        if identifier is not None and not limits.subscription_identifiers_available:
-            code = ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED
-            link.connection.fail(ProtocolError("subscription identifiers are not supported", code))
+        if link.connection.version == V5 and (error := _unannounced(packet, limits)) is not None:
+            link.connection.fail(error)
             self._distributor.mark(link)
             return
         codes = []
@@ -364,7 +374,26 @@ class Broker:
         session = link.session
         assert session is not None
         codes = tuple(  # [MQTT-3.10.4-1] [MQTT-3.11.3-1]
-            ReasonCode.SUCCESS if self._distributor.unsubscribe(topic_filter, session) else ReasonCode.NO_SUBSCRIPTION_EXISTED
+            ReasonCode.SUCCESS
+            if self._distributor.unsubscribe(topic_filter, session)
+            else ReasonCode.NO_SUBSCRIPTION_EXISTED
             for topic_filter in packet.topic_filters
         )
         self._distributor.send(link, p.UnsubAck(packet.packet_id, codes), now)  # [MQTT-3.10.4-4] [MQTT-3.10.4-5]
+
+
+def _unannounced(packet: p.Subscribe, limits: Limits) -> ProtocolError | None:
+    """The error of asking for what the CONNACK has said is not available, sections 3.2.2.3.11 to 3.2.2.3.13."""
+    if packet.subscription_identifier is not None and not limits.subscription_identifiers_available:
+        code = ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED
+        return ProtocolError("subscription identifiers are not supported", code)
+    for subscription in packet.subscriptions:
+        share_name, topics = split_share(subscription.topic_filter)
+        if share_name is not None and not limits.shared_subscription_available:
+            return ProtocolError(
+                "shared subscriptions are not supported", ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+            )
+        if has_wildcard(topics) and not limits.wildcard_subscription_available:
+            code = ReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
+            return ProtocolError("wildcards in Topic Filters are not supported", code)
+    return None

@@ -10,8 +10,8 @@ from typing import final
 class Deadlines:
     """The earliest moment at which each item has to be looked at again.
 
-    An item may be due later by then: moving a deadline back costs nothing, since whoever looks arms the item anew. Stale
-    heap entries are swept before they outnumber the items.
+    An item may be due later by then: moving a deadline back costs nothing, since whoever looks arms the item anew.
+    Stale heap entries are swept before they outnumber the items.
     """
 
     def __init__(self) -> None:

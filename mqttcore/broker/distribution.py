@@ -20,7 +20,6 @@ from mqttcore.properties import read_properties
 from mqttcore.session import Delivery
 from mqttcore.topics import has_wildcard, split_share
 
-
 MAXIMUM_REMEMBERED_PROPERTIES = 1024
 """Property lists of up to 128 bytes that are remembered as valid, so that what many messages repeat is read once."""
 
@@ -48,7 +47,8 @@ class Target:
         self.own: Target | None = self
         if len(others) < len(matching):
             self.own = Target(session, others) if others else None
-        self.plain: bool = self.own is self and not self.identifiers  # whether a QoS 0 PUBLISH can be forwarded as it is
+        # whether a QoS 0 PUBLISH can be forwarded as it is
+        self.plain: bool = self.own is self and not self.identifiers
 
 
 @final
@@ -220,7 +220,14 @@ class Distributor:
 
     def _send(self, link: Link, session: ServerSession, delivery: Delivery, now: float) -> None:
         if not self._write(
-            link, delivery.message, delivery.qos, delivery.retain, delivery.dup, delivery.packet_id, delivery.identifiers, now
+            link,
+            delivery.message,
+            delivery.qos,
+            delivery.retain,
+            delivery.dup,
+            delivery.packet_id,
+            delivery.identifiers,
+            now,
         ):
             session.drop(delivery)  # [MQTT-3.1.2-25]
 
@@ -249,7 +256,10 @@ class Distributor:
         return True
 
     def send(self, link: Link, packet: Packet, now: float) -> None:
-        """Send a packet other than PUBLISH. One that the client's Maximum Packet Size forbids even in its shortest form ends the connection."""
+        """Send a packet other than PUBLISH.
+
+        One that the client's Maximum Packet Size forbids even in its shortest form ends the connection.
+        """
         try:
             link.connection.send(packet, now)
         except PacketTooLarge as error:

@@ -26,13 +26,15 @@ from mqttcore.broker.link import Link
 from mqttcore.broker.registry import Registry
 from mqttcore.codes import CONNACK_CODES, DISCONNECT_CODES, V5, ReasonCode
 from mqttcore.connection import FRAME_MAXIMUM
-from mqttcore.limits import Limits
 from mqttcore.topics import SERVER_PREFIX
 
 
 @final
 class Handshake:
-    """Decides on CONNECT and AUTH for every link of a broker. `wall_offset` is Unix time less monotonic time, seconds."""
+    """Decides on CONNECT and AUTH for every link of a broker.
+
+    `wall_offset` is Unix time less monotonic time, seconds.
+    """
 
     def __init__(
         self,
@@ -56,13 +58,17 @@ class Handshake:
         link.client_id = connect.client_id
         if not connect.client_id:
             if connect.protocol_version < V5 and not connect.clean_start:
-                self._refuse(link, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "a lasting session needs a client identifier", now)
+                self._refuse(
+                    link, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "a lasting session needs a client identifier", now
+                )
                 return
             link.client_id = self._registry.assign_client_id()  # [MQTT-3.1.3-7]
         self._connects[link] = connect
         if link.policy.authenticate is None:
             if connect.authentication_method is not None:  # [MQTT-4.12.0-1]
-                self._refuse(link, ReasonCode.BAD_AUTHENTICATION_METHOD, "there is no enhanced authentication here", now)
+                self._refuse(
+                    link, ReasonCode.BAD_AUTHENTICATION_METHOD, "there is no enhanced authentication here", now
+                )
             else:
                 self._decide(link, Granted(username=connect.username), now)
             return
@@ -175,9 +181,9 @@ class Handshake:
 
     def _decide(self, link: Link, verdict: Verdict, now: float) -> None:
         connect = self._connects.get(link)
-        if isinstance(verdict, Granted) and verdict.expires_at is not None:
-            if verdict.expires_at <= now + self.wall_offset:
-                verdict = Denied("the credential has expired")
+        expires_at = verdict.expires_at if isinstance(verdict, Granted) else None
+        if expires_at is not None and expires_at <= now + self.wall_offset:
+            verdict = Denied("the credential has expired")
         if connect is not None:
             self._decide_connect(link, connect, verdict, now)
         elif isinstance(verdict, Granted):
@@ -260,7 +266,8 @@ class Handshake:
         return None
 
     def _refuse(self, link: Link, code: ReasonCode, reason: str, now: float) -> None:
-        self._distributor.send(link, p.ConnAck(reason_code=code), now)  # [MQTT-3.2.2-7]; the reason is for the log alone
+        # [MQTT-3.2.2-7]; the reason is for the log alone
+        self._distributor.send(link, p.ConnAck(reason_code=code), now)
         link.connection.explain(reason)
 
     def _accept(self, link: Link, connect: p.Connect, verdict: Granted, now: float) -> None:
@@ -301,7 +308,8 @@ class Handshake:
             connack = p.ConnAck(session_present=present)
         self._distributor.send(link, connack, now)  # [MQTT-3.1.4-5]
         if not connection.connected:
-            return  # the client's Maximum Packet Size forbids even the CONNACK, and nothing goes before it [MQTT-3.2.0-1]
+            # the client's Maximum Packet Size forbids even the CONNACK, and nothing goes before it [MQTT-3.2.0-1]
+            return
         link.aliases = min(connection.peer_topic_alias_maximum, limits.assigned_topic_aliases) > 0
         if not link.aliases and connection.peer_maximum_packet_size == FRAME_MAXIMUM:
             link.layout = connection.version

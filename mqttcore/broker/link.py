@@ -23,10 +23,32 @@ class Link:
     """A connection from its opening to its end; `Broker.open` makes it and the shell hands it back with every call."""
 
     __slots__ = (
-        "aliases", "clean", "client_id", "closed", "connection", "credential_deadline", "dirty", "exchange", "exchange_deadline",
-        "flush", "layout", "out", "perform", "policy", "principal", "renewable", "retained",
-        "retained_found", "retry", "retry_at", "room", "routes", "session", "transport", "undecided_at",
-    )  # fmt: skip
+        "aliases",
+        "clean",
+        "client_id",
+        "closed",
+        "connection",
+        "credential_deadline",
+        "dirty",
+        "exchange",
+        "exchange_deadline",
+        "flush",
+        "layout",
+        "out",
+        "perform",
+        "policy",
+        "principal",
+        "renewable",
+        "retained",
+        "retained_found",
+        "retry",
+        "retry_at",
+        "room",
+        "routes",
+        "session",
+        "transport",
+        "undecided_at",
+    )
 
     def __init__(self, transport: Transport, policy: Policy, now: float) -> None:
         self.transport: Transport = transport
@@ -38,13 +60,16 @@ class Link:
         self.closed: bool = False
         self.clean: bool = False  # whether it ends in a way that throws the Will away
         self.out: list[bytes] = self.connection.out
-        self.room: int = policy.limits.output_high_water  # bytes that may yet be put into the output, before it is taken
+        # bytes that may yet be put into the output, before it is taken
+        self.room: int = policy.limits.output_high_water
         self.dirty: bool = False  # whether a Flush has been asked for that has not been answered yet
         self.flush: Flush = Flush(self)
-        self.layout: int = 0  # the protocol version whose PUBLISH, as it came in, can be forwarded to this client; 0 for none
+        # the protocol version whose PUBLISH, as it came in, can be forwarded to this client; 0 for none
+        self.layout: int = 0
         self.routes: dict[bytes, Route] = {}  # of topics that the client is known to be allowed to publish to
         self.aliases: bool = False  # whether we assign Topic Aliases to this client
-        # Retained messages still to be sent: for which new subscriptions, as of which moment, and of the first those found.
+        # Retained messages still to be sent: for which new subscriptions, as of which moment, and of the first those
+        # found.
         self.retained: dict[str, tuple[Stored, int]] = {}
         self.retained_found: deque[Message] | None = None
         self.exchange: Exchange | None = None
@@ -58,7 +83,9 @@ class Link:
 
     @property
     def paused(self) -> bool:
-        """Whether nothing should be read from the peer now: its CONNECT is being decided, or it does not take our answers."""
+        """Whether nothing should be read from the peer now: its CONNECT is being decided, or it does not take our
+        answers.
+        """
         return self.connection.paused or self.room < -self.policy.limits.output_high_water
 
     def next_deadline(self) -> float:

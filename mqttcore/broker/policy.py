@@ -21,9 +21,12 @@ class Transport:
 
 @frozen(kw_only=True)
 class Policy:
-    """What holds on one port. Without an authenticator everybody is let in, without an authorizer everything is allowed."""
+    """What holds on one port.
 
-    limits: Limits = Limits()
+    Without an authenticator everybody is let in, without an authorizer everything is allowed.
+    """
+
+    limits: Limits = field(factory=Limits)
     authenticate: Authenticator | None = None
     authorize: Authorizer | None = None
     name: str = ""

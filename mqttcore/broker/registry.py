@@ -54,7 +54,10 @@ class Registry:
         return client_id in self.sessions or len(self.sessions) < self._limits.maximum_sessions
 
     def attach(self, link: Link, connect: Connect, principal: Principal, now: float) -> bool:
-        """Give the accepted client its session; whether one was there. An earlier connection must have been detached."""
+        """Give the accepted client its session; whether one was there.
+
+        An earlier connection must have been detached.
+        """
         limits = link.policy.limits
         session = self.sessions.get(link.client_id)  # [MQTT-3.1.3-2]
         if session is not None and connect.clean_start:  # [MQTT-3.1.2-4]
@@ -82,7 +85,10 @@ class Registry:
         return present
 
     def detach(self, link: Link, now: float, *, will: bool) -> None:
-        """The connection is over. The Will is due, now or after its delay, unless `will` is False; then the session may expire."""
+        """The connection is over.
+
+        The Will is due, now or after its delay, unless `will` is False; then the session may expire.
+        """
         session = link.session
         if session is None:
             return

@@ -1,4 +1,5 @@
-"""The short cut for the packets that make up most traffic: no retained message, a topic that is known, nothing to look up.
+"""The short cut for the packets that make up most traffic: no retained message, a topic that is known, nothing to
+look up.
 
 It reads the client's bytes in place, forwards a QoS 0 PUBLISH as the bytes that it came in wherever the receiver's
 layout is the same, and stops before the first packet that is not of this kind; `Broker` handles that one by the general
@@ -16,6 +17,7 @@ from mqttcore.message import Message
 _PUBLISH_QOS_0 = 0x30
 _PUBLISH_QOS_1 = 0x32
 _PUBLISH_QOS_2 = 0x34
+_PUBLISHES = (_PUBLISH_QOS_0, _PUBLISH_QOS_1, _PUBLISH_QOS_2)
 _PUBACK = 0x40
 _PUBREC = 0x50
 _PUBREL = 0x62
@@ -52,7 +54,7 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
             stop = body + length
             if stop > end or stop - pos > maximum or length < 2:
                 return
-            if first == _PUBLISH_QOS_0 or first == _PUBLISH_QOS_1 or first == _PUBLISH_QOS_2:
+            if first in _PUBLISHES:
                 at = body + 2 + (data[body] << 8 | data[body + 1])
                 topic = data[body + 2 : at]
                 route = routes.get(topic)
@@ -79,11 +81,7 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                         return
                     size = data[at]
                     if size:
-                        if (
-                            size >= 0x80
-                            or at + 1 + size > stop
-                            or not distributor.is_plain(data[at : at + 1 + size])
-                        ):
+                        if size >= 0x80 or at + 1 + size > stop or not distributor.is_plain(data[at : at + 1 + size]):
                             return
                         properties = data[at + 1 : at + 1 + size]
                     at += 1 + size

@@ -3,8 +3,8 @@
 from attrs import frozen
 
 from mqttcore.auth import Action, Trace
-from mqttcore.codes import ReasonCode
 from mqttcore.broker.policy import Transport
+from mqttcore.codes import ReasonCode
 
 
 @frozen(kw_only=True)

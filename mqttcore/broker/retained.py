@@ -83,7 +83,9 @@ class Retained:
             del above[levels[depth - 1]]
 
     def match(self, topic_filter: str, serial: int) -> list[Message]:
-        """The messages that were stored up to `serial` and whose topic a filter (without ShareName) matches, section 4.7."""
+        """The messages that were stored up to `serial` and whose topic a filter (without ShareName) matches, section
+        4.7.
+        """
         levels = topic_filter.split("/")
         found: list[Message] = []
 

@@ -269,9 +269,7 @@ _PROPERTIES_AT = {
     PacketType.CONNECT: 10,
     PacketType.CONNACK: 2,
     **dict.fromkeys([PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBREL, PacketType.PUBCOMP], 3),
-    **dict.fromkeys(
-        [PacketType.SUBSCRIBE, PacketType.SUBACK, PacketType.UNSUBSCRIBE, PacketType.UNSUBACK], 2
-    ),
+    **dict.fromkeys([PacketType.SUBSCRIBE, PacketType.SUBACK, PacketType.UNSUBSCRIBE, PacketType.UNSUBACK], 2),
     PacketType.DISCONNECT: 1,
     PacketType.AUTH: 1,
 }
@@ -346,9 +344,7 @@ def _repeated_properties(draw: st.DrawFn) -> Encoding:
 @st.composite
 def _cut_properties(draw: st.DrawFn) -> Encoding:
     block = draw(_blocks())
-    return block.with_another(
-        draw(_property(draw(st.sampled_from(list(BY_PACKET[block.kind].values())))))[:-1]
-    )
+    return block.with_another(draw(_property(draw(st.sampled_from(list(BY_PACKET[block.kind].values())))))[:-1])
 
 
 _BAD_FLAGS = [bytes((value,)) for value in range(2, 256)]

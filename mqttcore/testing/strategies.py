@@ -269,9 +269,7 @@ def pubcomps(version: int = V5) -> Strategy[p.PubComp]:
 
 
 @st.composite
-def subscriptions(
-    draw: st.DrawFn, version: int = V5, *, filters: Strategy[str] | None = None
-) -> p.Subscription:
+def subscriptions(draw: st.DrawFn, version: int = V5, *, filters: Strategy[str] | None = None) -> p.Subscription:
     """Topic Filters with their Subscription Options, section 3.8.3.1."""
     topic_filter = draw(_TOPIC_FILTERS if filters is None else filters)
     qos = draw(_QOS)
@@ -301,9 +299,7 @@ def subacks(draw: st.DrawFn, version: int = V5) -> p.SubAck:
 
 
 @st.composite
-def unsubscribes(
-    draw: st.DrawFn, version: int = V5, *, filters: Strategy[str] | None = None
-) -> p.Unsubscribe:
+def unsubscribes(draw: st.DrawFn, version: int = V5, *, filters: Strategy[str] | None = None) -> p.Unsubscribe:
     """UNSUBSCRIBE packets, section 3.10."""
     items = draw(st.lists(_TOPIC_FILTERS if filters is None else filters, min_size=1, max_size=3))
     return p.Unsubscribe(draw(_PACKET_IDS), tuple(items), **draw(properties(PacketType.UNSUBSCRIBE, version)))
@@ -370,9 +366,7 @@ _ANYTHING: dict[object, Strategy[Any]] = {
     bytes: st.sampled_from([b"", bytes(65_535), bytes(65_536)]) | _BINARY,
     ReasonCode: st.sampled_from(ReasonCode),
     str: st.text(st.characters(), max_size=5)
-    | st.sampled_from(
-        ["", "\0", "\ud800", "a/+", "a/#/b", "$share/a", "$share//a", "$share/a/b", "é" * 32_768]
-    ),
+    | st.sampled_from(["", "\0", "\ud800", "a/+", "a/#/b", "$share/a", "$share//a", "$share/a/b", "é" * 32_768]),
 }
 
 
@@ -402,8 +396,7 @@ def _spoilt(draw: st.DrawFn, values: Strategy[_P]) -> _P:
 
 
 _FIELDS: dict[type, dict[str, Strategy[Any]]] = {
-    kind: {field.name: _anything(field.type) for field in attrs.fields(kind)}
-    for kind in (*get_args(p.Packet), *_PARTS)
+    kind: {field.name: _anything(field.type) for field in attrs.fields(kind)} for kind in (*get_args(p.Packet), *_PARTS)
 }
 
 
