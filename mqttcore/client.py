@@ -260,8 +260,8 @@ class Client:
             case p.PubRel():
                 self._answer(session.released(event.packet_id), now)
                 return
-            case p.PubComp():
-                self._delivered(session.completed(event.packet_id), event.reason_code, now)
+            case p.PubComp():  # 0x92 is no error here: an earlier PUBREL arrived, and its PUBCOMP was lost
+                self._delivered(session.completed(event.packet_id), ReasonCode.SUCCESS, now)
                 return
             case p.SubAck() | p.UnsubAck():
                 session.requests.discard(event.packet_id)

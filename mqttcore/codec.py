@@ -426,8 +426,6 @@ def _encode_publish(packet: p.Publish, version: int) -> bytes:
         topic = _checked(check_topic_name, packet.topic)
     else:
         topic = b"\0\0"
-    if packet.topic_alias == 0:  # [MQTT-3.3.2-8]
-        raise LocalProtocolError("Topic Alias 0 is not permitted", ReasonCode.TOPIC_ALIAS_INVALID)
     tail = _packet_id(packet.packet_id) if packet.qos else b""
     if version == V5:
         tail += with_length(write_properties(PacketType.PUBLISH, packet))

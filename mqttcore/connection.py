@@ -65,7 +65,7 @@ class Connection:
         self._aliases: dict[int, str] = {}  # the peer's
         self._own_aliases: dict[str, int] = {}
         self._aliased_topics: dict[int, str] = {}
-        self._connect: p.Connect | None = None
+        self._connect: p.Connect | None = None  # without its secrets and its Will
         self._peer_maximum_qos = 2
         self._peer_retain_available = True
         self._answerable = False
@@ -165,7 +165,7 @@ class Connection:
             self._answerable = level < V311  # "unacceptable protocol level"; 3.1.1 has no code for what else is wrong
 
     def _received_connect(self, packet: p.Connect) -> None:
-        self._connect = packet
+        self._connect = evolve(packet, password=None, authentication_data=None, will=None)
         self.frames.preview = 0
         self.version = packet.protocol_version
         self.keep_alive = packet.keep_alive
@@ -289,7 +289,7 @@ class Connection:
             )
 
     def _sent_connect(self, packet: p.Connect, now: float) -> None:
-        self._connect = packet
+        self._connect = evolve(packet, password=None, authentication_data=None, will=None)
         self.version = packet.protocol_version
         self.keep_alive = packet.keep_alive
         self.authentication_method = packet.authentication_method
@@ -395,8 +395,11 @@ class Connection:
         self.close(code, word, "us")
 
     def _refuse(self, code: ReasonCode, word: str) -> None:
-        if self.phase is Phase.START and not self._answerable:
-            return  # nothing tells what the peer would understand [MQTT-3.1.4-1]
+        if self.phase is Phase.START:
+            if not self._answerable:
+                return  # nothing tells what the peer would understand [MQTT-3.1.4-1]
+            if self.version < V5:
+                code = ReasonCode.UNSUPPORTED_PROTOCOL_VERSION  # whatever else is wrong
         shown = code if code in CONNACK_CODES else ReasonCode.PROTOCOL_ERROR
         self._last_word(p.ConnAck(reason_code=shown, reason_string=word))
 

@@ -49,6 +49,12 @@ def _read_topic_alias(data: bytes, pos: int, end: int) -> tuple[int, int]:
     return value, pos
 
 
+def _write_topic_alias(value: int) -> bytes:
+    if not value:  # [MQTT-3.3.2-8]
+        raise LocalProtocolError("Topic Alias 0 is not permitted", ReasonCode.TOPIC_ALIAS_INVALID)
+    return wire.write_two_bytes(value)
+
+
 def _read_response_topic(data: bytes, pos: int, end: int) -> tuple[str, int]:
     topic, pos = wire.read_string(data, pos, end)  # [MQTT-3.3.2-13]
     try:
@@ -144,7 +150,7 @@ PROPERTIES: tuple[Property, ...] = (
     _row(0x1F, "reason_string", wire.read_string, wire.write_string, *_ANSWERS),
     _row(0x21, "receive_maximum", _read_maximum, _write_maximum, _T.CONNECT, _T.CONNACK),
     _row(0x22, "topic_alias_maximum", wire.read_two_bytes, wire.write_two_bytes, _T.CONNECT, _T.CONNACK),
-    _row(0x23, "topic_alias", _read_topic_alias, _at_least_one(wire.write_two_bytes), _T.PUBLISH),
+    _row(0x23, "topic_alias", _read_topic_alias, _write_topic_alias, _T.PUBLISH),
     _row(0x24, "maximum_qos", _read_bit, _write_flag, _T.CONNACK),
     _row(0x25, "retain_available", _read_flag, _write_flag, _T.CONNACK),
     Property(

@@ -53,6 +53,7 @@ class Session:
         self.inflight: dict[int, Delivery] = {}
         self.unreleased: set[int] = set()  # QoS 2 packet identifiers of the peer's that await PUBREL
         self.requests: set[int] = set()  # packet identifiers of our SUBSCRIBEs and UNSUBSCRIBEs under way
+        self.taken = 0  # messages that have left the queue to be sent, or because they expired
         self.expired = 0  # messages dropped because their Message Expiry Interval passed while they waited
         self._resend: OrderedDict[int, Delivery] = OrderedDict()
         self._last_id = 0
@@ -62,15 +63,18 @@ class Session:
 
     def enqueue(self, delivery: Delivery) -> bool:
         """Let a QoS 1 or 2 message wait its turn; False, and nothing kept, when the bound of the queue is reached."""
-        size = delivery.message.size
-        if (
-            len(self.queue) >= self.limits.maximum_queued_messages
-            or self.queued_bytes + size > self.limits.maximum_queued_bytes
-        ):
+        if not self.has_room(delivery.message):
             return False
         self.queue.append(delivery)
-        self.queued_bytes += size
+        self.queued_bytes += delivery.message.size
         return True
+
+    def has_room(self, message: Message) -> bool:
+        """Whether `enqueue` would keep the message."""
+        return (
+            len(self.queue) < self.limits.maximum_queued_messages
+            and self.queued_bytes + message.size <= self.limits.maximum_queued_bytes
+        )
 
     @property
     def pending(self) -> int:
@@ -81,6 +85,11 @@ class Session:
     def backlog(self) -> bool:
         """Whether messages wait to be sent, or sent again, before any new one."""
         return bool(self.queue or self._resend)
+
+    @property
+    def resending(self) -> bool:
+        """Whether messages wait to be sent again."""
+        return bool(self._resend)
 
     @property
     def has_quota(self) -> bool:
@@ -112,6 +121,7 @@ class Session:
 
     def _take(self) -> Delivery:
         delivery = self.queue.popleft()
+        self.taken += 1
         self.queued_bytes -= delivery.message.size
         return delivery
 

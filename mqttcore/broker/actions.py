@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from mqttcore.auth import Effect
 from mqttcore.broker.reports import Event
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mqttcore.broker.link import Link
 
 
-@frozen(eq=False)
+@define(eq=False)  # not frozen: one is made for each write, and that costs a fraction
 class Flush:
     """Output waits: write what `take_output` gives until it gives nothing."""
 

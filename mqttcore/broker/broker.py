@@ -2,7 +2,7 @@
 
 link = broker.open(now, transport, policy)
 broker.receive(link, data, now)
-for action in broker.take_actions(): …      # Flush: write take_output(link); Close; Perform; Report
+for action in broker.take_actions(): …      # Flush: write take_output(link, now); Close; Perform; Report
 …                                           # and handle_timeout(now) at next_deadline()
 """
 
@@ -52,7 +52,6 @@ class Broker:
         self._distributor = Distributor(limits, self._deadlines, self._actions)
         self._registry = Registry(limits, seed, self._distributor, self._deadlines, self._actions)
         self._handshake = Handshake(self._registry, self._distributor, self._actions, self._finish, wall_offset)
-        self._now = 0.0
         self._handlers: dict[type, Callable[[Link, Any, float], None]] = {
             p.Connect: self._on_connect,
             p.Publish: self._on_publish,
@@ -127,7 +126,6 @@ class Broker:
 
     def publish(self, publish: p.Publish, now: float) -> None:
         """Publish a message of the server's own. Raises LocalProtocolError if it cannot be encoded."""
-        self._now = now
         encode(evolve(publish, packet_id=1 if publish.qos else None), V5)
         self._distributor.publish(message_from(publish, now), now)
 
@@ -150,7 +148,6 @@ class Broker:
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at `now`."""
-        self._now = now
         for item in self._deadlines.take_due(now):
             if isinstance(item, Link):
                 self._link_timeout(item, now)
@@ -165,14 +162,14 @@ class Broker:
         self._actions.clear()
         return actions
 
-    def take_output(self, link: Link) -> bytes:
+    def take_output(self, link: Link, now: float) -> bytes:
         """What is to be written to the client next; b"" when there is nothing.
 
         Messages that waited for room move up.
         """
         if not link.closed and link.session is not None and (link.session.backlog or link.retained):
             link.dirty = True  # no further Flush: the caller is at it
-            self._distributor.pump(link, self._now)
+            self._distributor.pump(link, now)
         link.dirty = False
         link.room = link.policy.limits.output_high_water
         return link.connection.take_output()
@@ -181,7 +178,6 @@ class Broker:
 
     def _process(self, link: Link, now: float) -> None:
         """Handle the events that a link has, and what follows from them."""
-        self._now = now
         connection = link.connection
         handlers = self._handlers
         while True:
@@ -352,6 +348,9 @@ class Broker:
         self._distributor.send(link, answer, now)
         for topic_filter, stored in retained:
             self._distributor.queue_retained(topic_filter, stored, link)
+        if retained:
+            self._distributor.pump(link, now)
+        self._distributor.pump(link, now)  # now, so that what arrives in the same bytes need not queue behind them
 
     def _check_subscription(self, link: Link, session: ServerSession, topic_filter: str) -> ReasonCode | None:
         limits = link.policy.limits

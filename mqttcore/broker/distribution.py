@@ -4,10 +4,10 @@ from collections import deque
 from math import inf
 from typing import final
 
-from mqttcore.broker.actions import Action
+from mqttcore.broker.actions import Action, Flush
 from mqttcore.broker.counters import Counters
 from mqttcore.broker.deadlines import Deadlines
-from mqttcore.broker.link import Link
+from mqttcore.broker.link import Link, Pending
 from mqttcore.broker.retained import Retained
 from mqttcore.broker.sessions import ServerSession
 from mqttcore.broker.subscriptions import Share, Stored, Subscriptions
@@ -30,11 +30,11 @@ _PLAIN_PROPERTIES = {"content_type", "response_topic", "correlation_data", "user
 class Target:
     """A session that gets a topic's messages, its matching subscriptions taken together: one copy at the highest QoS.
 
-    `own` is what it gets of its own publications: this very target, or another if No Local excludes some subscriptions,
-    or None if it excludes all.
+    If `no_local`, some of the subscriptions exclude what the session publishes itself: of that it gets what `own` says,
+    which stands for the others, and nothing if that is None.
     """
 
-    __slots__ = ("identifiers", "own", "plain", "qos", "retain_as_published", "session")
+    __slots__ = ("identifiers", "no_local", "own", "plain", "qos", "retain_as_published", "session")
 
     def __init__(self, session: ServerSession, matching: list[Stored]) -> None:
         self.session: ServerSession = session
@@ -44,11 +44,10 @@ class Target:
             sorted({stored.identifier for stored in matching if stored.identifier is not None})
         )
         others = [stored for stored in matching if not stored.no_local]  # [MQTT-3.8.3-3]
-        self.own: Target | None = self
-        if len(others) < len(matching):
-            self.own = Target(session, others) if others else None
+        self.no_local: bool = len(others) < len(matching)
+        self.own: Target | None = Target(session, others) if self.no_local and others else None
         # whether a QoS 0 PUBLISH can be forwarded as it is
-        self.plain: bool = self.own is self and not self.identifiers
+        self.plain: bool = not self.no_local and not self.identifiers
 
 
 @final
@@ -161,7 +160,7 @@ class Distributor:
 
     def deliver(self, target: Target, message: Message, now: float) -> None:
         """Deliver to one session, as its subscriptions say."""
-        if target.own is not target and target.session.client_id == message.publisher:
+        if target.no_local and target.session.client_id == message.publisher:
             if target.own is None:
                 return
             target = target.own
@@ -171,20 +170,23 @@ class Distributor:
 
     def deliver_shared(self, share: Share, message: Message, now: float) -> None:
         """Deliver to one member: one that is ready, else one that is connected, else one that is away; in turn."""
-        connected = away = None
+        connected = away = full = None
         for stored in share.turns():
             session = stored.session
             link = session.link
-            if link is None:
-                away = away or stored
-            else:
+            waits = min(message.qos, stored.qos) > 0
+            if link is not None and link.room > 0 and (not waits or (session.has_quota and not session.backlog)):
+                chosen: Stored | None = stored
+                break
+            if waits and not session.has_room(message):
+                full = full or stored
+            elif link is not None:
                 connected = connected or stored
-                if link.room > 0 and (not min(message.qos, stored.qos) or (session.has_quota and not session.backlog)):
-                    chosen: Stored | None = stored
-                    break
+            elif waits:
+                away = away or stored
         else:
-            chosen = connected or away
-        if chosen is None or (chosen is away and not min(message.qos, chosen.qos)):
+            chosen = connected or away or full
+        if chosen is None:
             self.counters.share_without_member += 1
             return
         qos = min(message.qos, chosen.qos)  # [MQTT-4.8.2-3]
@@ -206,17 +208,24 @@ class Distributor:
         if not qos:
             if link is None:
                 return  # QoS 0 does not wait for a client that is away
-            if link.room > 0:
+            if link.room > 0 and not self._would_overtake(link, message):
                 self._write(link, message, 0, retain, False, 0, identifiers, now)
             else:
                 self.counters.qos0_dropped += 1
             return
         delivery = Delivery(message, qos, retain, identifiers, share)
-        if link is not None and link.room > 0 and session.has_quota and not session.backlog:
+        if link is not None and link.room > 0 and session.has_quota and not session.backlog and not link.retained:
             session.launch(delivery)
             self._send(link, session, delivery, now)
         elif not session.enqueue(delivery):
             self.counters.queue_full_dropped += 1
+
+    def _would_overtake(self, link: Link, message: Message) -> bool:
+        """Whether an older, retained message of its topic may still be on its way to this client. [MQTT-4.6.0-5]"""
+        if not link.retained:
+            return False
+        older = self.retained.get(message.topic)
+        return older is not None and older is not message
 
     def _send(self, link: Link, session: ServerSession, delivery: Delivery, now: float) -> None:
         if not self._write(
@@ -245,6 +254,9 @@ class Distributor:
         connection = link.connection
         alias, known = connection.alias_for(message.topic_name) if link.aliases else (0, False)
         data = message.encode(connection.version, qos, retain, dup, packet_id, now, identifiers, alias, known)
+        if alias and not known and len(data) > connection.peer_maximum_packet_size:
+            alias = 0  # introducing it may be what makes the packet too large
+            data = message.encode(connection.version, qos, retain, dup, packet_id, now, identifiers)
         if len(data) > connection.peer_maximum_packet_size:  # [MQTT-3.1.2-24]
             self.counters.too_large_dropped += 1
             return False
@@ -272,7 +284,7 @@ class Distributor:
         """Have the link's output written."""
         if not link.dirty:
             link.dirty = True
-            self.actions.append(link.flush)
+            self.actions.append(Flush(link))
 
     def pump(self, link: Link, now: float) -> None:
         """Move what waits for this client into its output, as far as its quota and its room allow."""
@@ -280,23 +292,32 @@ class Distributor:
         if session is None:
             return
         while link.room > 0:
+            if link.retained and not session.resending:
+                pending = next(iter(link.retained.values()))
+                if session.taken >= pending.after:
+                    if not self._step_retained(link, session, now):
+                        return
+                    continue
             delivery = session.next_publish(now)
             if delivery is None:
-                break
+                return
             self._send(link, session, delivery, now)
-        while link.retained and link.room > 0:
-            delivery = self._next_retained(link, now)
-            if delivery is None:
-                continue
-            if not delivery.qos:
-                self._write(link, delivery.message, 0, True, False, 0, delivery.identifiers, now)
-            elif session.has_quota and not session.backlog:
-                session.launch(delivery)
-                self._send(link, session, delivery, now)
-            else:
-                assert link.retained_found is not None
-                link.retained_found.appendleft(delivery.message)
-                break
+
+    def _step_retained(self, link: Link, session: ServerSession, now: float) -> bool:
+        """Go one step on with the retained messages of a new subscription; False if the client's quota is used up."""
+        delivery = self._next_retained(link, now)
+        if delivery is None:
+            return True
+        if not delivery.qos:
+            self._write(link, delivery.message, 0, True, False, 0, delivery.identifiers, now)
+        elif session.has_quota:
+            session.launch(delivery)
+            self._send(link, session, delivery, now)
+        else:
+            assert link.retained_found is not None
+            link.retained_found.appendleft(delivery.message)
+            return False
+        return True
 
     # ------------------------------------------------------------------------------------------------- retained
 
@@ -328,7 +349,8 @@ class Distributor:
         They are looked up one subscription at a time when their turn has come, so that what waits is bounded.
         """
         self._skip_retained(link, topic_filter)
-        link.retained[topic_filter] = (stored, self.retained.serial)
+        session = stored.session
+        link.retained[topic_filter] = Pending(stored, self.retained.serial, session.taken + len(session.queue))
 
     def keep_retained(self, link: Link, session: ServerSession, now: float) -> None:
         """The connection ends with retained messages still unsent: those of QoS 1 and 2 wait in the session."""
@@ -340,15 +362,18 @@ class Distributor:
 
     def _next_retained(self, link: Link, now: float) -> Delivery | None:
         """The next retained message to send; None if this step of the search has found none."""
-        topic_filter, (stored, serial) = next(iter(link.retained.items()))
+        topic_filter, pending = next(iter(link.retained.items()))
+        stored = pending.stored
         if link.retained_found is None:
-            link.retained_found = deque(self.retained.match(topic_filter, serial))
+            link.retained_found = deque(self.retained.match(topic_filter, pending.serial))
         if not link.retained_found:
             self._skip_retained(link, topic_filter)
             return None
         message = link.retained_found.popleft()
         # One that has been replaced since was delivered as a publication; one that has been deleted is gone.
         if self.retained.get(message.topic) is not message or message.expired(now):
+            return None
+        if stored.no_local and message.publisher == stored.session.client_id:  # [MQTT-3.8.3-3]
             return None
         identifiers = () if stored.identifier is None else (stored.identifier,)
         return Delivery(message, min(message.qos, stored.qos), True, identifiers)

@@ -226,6 +226,7 @@ class Handshake:
         link.credential_deadline = inf if verdict.expires_at is None else verdict.expires_at - self.wall_offset
         if link.session is not None:
             link.session.principal = link.principal
+            self._registry.judge(link.session, now)
 
     def _decide_connect(self, link: Link, connect: p.Connect, verdict: Verdict, now: float) -> None:
         if not isinstance(verdict, Granted):

@@ -5,7 +5,7 @@ from math import inf
 from typing import TYPE_CHECKING, final
 
 from mqttcore.auth import Exchange, Principal
-from mqttcore.broker.actions import Flush, Perform
+from mqttcore.broker.actions import Perform
 from mqttcore.broker.policy import Policy, Transport
 from mqttcore.connection import Connection
 from mqttcore.message import Message
@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from mqttcore.broker.distribution import Route
     from mqttcore.broker.sessions import ServerSession
     from mqttcore.broker.subscriptions import Stored
+
+
+@final
+class Pending:
+    """A new subscription whose retained messages are still to be sent.
+
+    They are those stored up to `serial`, and follow what the session had queued before: its first `after` messages.
+    """
+
+    __slots__ = ("after", "serial", "stored")
+
+    def __init__(self, stored: "Stored", serial: int, after: int) -> None:
+        self.stored: Stored = stored
+        self.serial: int = serial
+        self.after: int = after
 
 
 @final
@@ -32,7 +47,6 @@ class Link:
         "dirty",
         "exchange",
         "exchange_deadline",
-        "flush",
         "layout",
         "out",
         "perform",
@@ -63,14 +77,12 @@ class Link:
         # bytes that may yet be put into the output, before it is taken
         self.room: int = policy.limits.output_high_water
         self.dirty: bool = False  # whether a Flush has been asked for that has not been answered yet
-        self.flush: Flush = Flush(self)
         # the protocol version whose PUBLISH, as it came in, can be forwarded to this client; 0 for none
         self.layout: int = 0
         self.routes: dict[bytes, Route] = {}  # of topics that the client is known to be allowed to publish to
         self.aliases: bool = False  # whether we assign Topic Aliases to this client
-        # Retained messages still to be sent: for which new subscriptions, as of which moment, and of the first those
-        # found.
-        self.retained: dict[str, tuple[Stored, int]] = {}
+        # Retained messages still to be sent: for which new subscriptions, and of the first of these those found.
+        self.retained: dict[str, Pending] = {}
         self.retained_found: deque[Message] | None = None
         self.exchange: Exchange | None = None
         self.perform: Perform | None = None  # the effect whose reply the exchange waits for

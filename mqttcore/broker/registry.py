@@ -19,7 +19,8 @@ from mqttcore.codes import V5
 from mqttcore.limits import Limits
 from mqttcore.message import message_from
 from mqttcore.packets import Connect
-from mqttcore.session import Awaiting
+from mqttcore.session import Awaiting, Delivery
+from mqttcore.topics import split_share
 
 
 @final
@@ -71,6 +72,7 @@ class Registry:
         session.link = link
         session.principal = principal
         session.authorize = link.policy.authorize
+        session.transport = link.transport
         session.expires_at = session.will_at = inf
         interval = connect.session_expiry_interval or 0
         if connect.protocol_version < V5:
@@ -82,7 +84,35 @@ class Registry:
             session.will_delay = connect.will.will_delay_interval or 0
             session.will_expiry_interval = connect.will.message_expiry_interval
         link.session = session
+        self.judge(session, now)
         return present
+
+    def judge(self, session: ServerSession, now: float) -> None:
+        """End the subscriptions that the client may no longer have, and what waits for it because of them alone."""
+        authorize = session.authorize
+        if authorize is None:
+            return
+        principal = session.principal
+        denied = [
+            topic_filter
+            for topic_filter in session.subscriptions
+            if not authorize(principal, AuthAction.SUBSCRIBE, split_share(topic_filter)[1])
+        ]
+        for topic_filter in denied:
+            self._distributor.unsubscribe(topic_filter, session)
+            self._report_denied(session, AuthAction.SUBSCRIBE, topic_filter)
+        if denied:
+            self._redistribute(session.take_unsubscribed(), now)
+
+    def _report_denied(self, session: ServerSession, action: AuthAction, topic: str) -> None:
+        event = reports.Denied(
+            transport=session.transport,
+            client_id=session.client_id,
+            username=session.principal.username,
+            action=action,
+            topic=topic,
+        )
+        self._actions.append(Report(event))
 
     def detach(self, link: Link, now: float, *, will: bool) -> None:
         """The connection is over.
@@ -129,18 +159,24 @@ class Registry:
         del self.sessions[session.client_id]
         self._deadlines.disarm(session)
         discarded = session.pending
-        # What a share's member leaves behind goes to another, unless its QoS 2 delivery has begun. [MQTT-4.8.2-5]
         left = [
             delivery
             for delivery in (*session.inflight.values(), *session.queue)
-            if isinstance(delivery.owner, Share) and delivery.awaiting in (Awaiting.NOTHING, Awaiting.PUBACK)
+            if delivery.awaiting in (Awaiting.NOTHING, Awaiting.PUBACK)  # [MQTT-4.8.2-5]
         ]
         session.clear()
-        for delivery in left:
-            if isinstance(delivery.owner, Share) and delivery.owner.members and not delivery.message.expired(now):
-                self._distributor.deliver_shared(delivery.owner, delivery.message, now)
-                discarded -= 1
+        discarded -= self._redistribute(left, now)
         self._actions.append(Report(reports.SessionEnded(client_id=session.client_id, discarded=discarded)))
+
+    def _redistribute(self, deliveries: list[Delivery], now: float) -> int:
+        """Give what a share's member leaves behind to another; how many messages have found one."""
+        count = 0
+        for delivery in deliveries:
+            share = delivery.owner
+            if isinstance(share, Share) and share.members and not delivery.message.expired(now):
+                self._distributor.deliver_shared(share, delivery.message, now)
+                count += 1
+        return count
 
     def _publish_will(self, session: ServerSession, now: float) -> None:
         message = session.will
@@ -152,3 +188,5 @@ class Registry:
         authorize = session.authorize
         if authorize is None or authorize(session.principal, AuthAction.PUBLISH, message.topic_name):
             self._distributor.publish(message, now)
+        else:
+            self._report_denied(session, AuthAction.PUBLISH, message.topic_name)

@@ -8,6 +8,7 @@ path, of which this must be, and is tested to be, indistinguishable.
 
 from math import inf
 
+from mqttcore.broker.actions import Flush
 from mqttcore.broker.distribution import Distributor
 from mqttcore.broker.link import Link
 from mqttcore.codec import encode_answer
@@ -93,12 +94,18 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                     message = None
                     for target in route.targets:
                         other = target.session.link
-                        if other is not None and target.plain and other.layout == layout and other.room > 0:
+                        if (
+                            other is not None
+                            and target.plain
+                            and other.layout == layout
+                            and other.room > 0
+                            and not other.retained
+                        ):
                             other.out.append(frame)
                             other.room -= size
                             if not other.dirty:
                                 other.dirty = True
-                                actions.append(other.flush)
+                                actions.append(Flush(other))
                             continue
                         if message is None:
                             message = Message(topic, data[at:stop], 0, False, properties, inf, link.client_id)
@@ -118,15 +125,16 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                     if v5 and not route.targets and not route.shares:
                         code = ReasonCode.NO_MATCHING_SUBSCRIBERS
                     if qos == 1:
-                        link.out.append(encode_answer(PacketType.PUBACK, packet_id, code))
+                        answer = encode_answer(PacketType.PUBACK, packet_id, code)
                     else:
                         session.accept(packet_id)
                         unsettled.add(packet_id)
-                        link.out.append(encode_answer(PacketType.PUBREC, packet_id, code))
-                    link.room -= 4
+                        answer = encode_answer(PacketType.PUBREC, packet_id, code)
+                    link.out.append(answer)
+                    link.room -= len(answer)
                     if not link.dirty:
                         link.dirty = True
-                        actions.append(link.flush)
+                        actions.append(Flush(link))
             elif length == 2 and (data[body] or data[body + 1]):
                 packet_id = data[body] << 8 | data[body + 1]
                 if first == _PUBACK:
@@ -141,7 +149,7 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                     link.room -= 4
                     if not link.dirty:
                         link.dirty = True
-                        actions.append(link.flush)
+                        actions.append(Flush(link))
                 elif first == _PUBREL:
                     if packet_id not in session.unreleased:
                         return
@@ -151,7 +159,7 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                     link.room -= 4
                     if not link.dirty:
                         link.dirty = True
-                        actions.append(link.flush)
+                        actions.append(Flush(link))
                 else:
                     return
             else:

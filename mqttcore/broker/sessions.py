@@ -4,13 +4,15 @@ from math import inf
 from typing import TYPE_CHECKING, final
 
 from mqttcore.auth import Authorizer, Principal
+from mqttcore.broker.policy import Transport
+from mqttcore.broker.subscriptions import Share, Stored
 from mqttcore.limits import Limits
 from mqttcore.message import Message
-from mqttcore.session import Session
+from mqttcore.session import Delivery, Session
+from mqttcore.topics import matches
 
 if TYPE_CHECKING:
     from mqttcore.broker.link import Link
-    from mqttcore.broker.subscriptions import Stored
 
 NEVER = 0xFFFF_FFFF
 """A Session Expiry Interval that never passes, section 3.1.2.11.2."""
@@ -33,7 +35,28 @@ class ServerSession(Session):
         self.will_at = inf
         self.principal = Principal(client_id)  # whom the Will is published for, and by whose leave
         self.authorize: Authorizer | None = None
+        self.transport = Transport()  # of its last connection
 
     def next_deadline(self) -> float:
         """When the session ends or its Will is due, monotonic seconds."""
         return min(self.expires_at, self.will_at)
+
+    def take_unsubscribed(self) -> list[Delivery]:
+        """Take out what waits in the queue although no subscription asks for it any more."""
+        filters = [topic_filter for topic_filter, stored in self.subscriptions.items() if stored.share is None]
+        waiting = [*self.queue]
+        self.queue.clear()
+        self.queued_bytes = 0
+        taken = []
+        for delivery in waiting:
+            if isinstance(delivery.owner, Share):
+                wanted = self in delivery.owner.members
+            else:
+                topic = delivery.message.topic_name
+                wanted = any(matches(topic_filter, topic) for topic_filter in filters)
+            if wanted:
+                self.queue.append(delivery)
+                self.queued_bytes += delivery.message.size
+            else:
+                taken.append(delivery)
+        return taken
