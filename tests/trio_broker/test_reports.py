@@ -1,0 +1,114 @@
+import io
+import json
+from typing import Any, get_args
+
+import pytest
+from trio.testing import MockClock
+
+from mqttcore.auth import Action, Trace
+from mqttcore.broker import Transport
+from mqttcore.broker.reports import (
+    Connected,
+    Decided,
+    Denied,
+    Disconnected,
+    Event,
+    Reauthenticated,
+    Refused,
+    SessionEnded,
+)
+from mqttcore.codes import ReasonCode
+from trio_broker.limits import ServerLimits
+from trio_broker.logs import EventLog, make_logger
+from trio_broker.reports import write_report
+
+TRANSPORT = Transport(peer="10.0.0.1:99", name="wss", certificates=(b"secret?",))
+FROM = {"client_id": "c", "protocol": "wss", "address": "10.0.0.1:99"}
+
+CASES: list[tuple[Event, dict[str, Any]]] = [
+    (
+        Connected(
+            transport=TRANSPORT,
+            client_id="c",
+            username="u",
+            protocol_version=5,
+            session_present=True,
+            keep_alive=60,
+        ),
+        FROM
+        | {"level": "info", "event": "connected", "username": "u", "version": "5.0"}
+        | {"keep_alive": 60, "session_present": True},
+    ),
+    (
+        Connected(
+            transport=TRANSPORT,
+            client_id="c",
+            username=None,
+            protocol_version=4,
+            session_present=False,
+            keep_alive=0,
+        ),
+        FROM
+        | {"level": "info", "event": "connected", "version": "3.1.1"}
+        | {"keep_alive": 0, "session_present": False},
+    ),
+    (
+        Refused(transport=TRANSPORT, client_id="c", reason_code=ReasonCode.NOT_AUTHORIZED, reason="no"),
+        FROM | {"level": "warning", "event": "refused", "reason_code": "0x87", "reason": "no"},
+    ),
+    (
+        Disconnected(transport=TRANSPORT, client_id="c", reason_code=ReasonCode.SUCCESS, reason="bye", by="peer"),
+        FROM | {"level": "info", "event": "disconnected", "reason_code": "0x00", "reason": "bye", "by": "peer"},
+    ),
+    (
+        Disconnected(transport=TRANSPORT, client_id="c", reason_code=ReasonCode.PROTOCOL_ERROR, reason="bad", by="us"),
+        FROM | {"level": "warning", "event": "disconnected", "reason_code": "0x82", "reason": "bad", "by": "us"},
+    ),
+    (
+        Decided(
+            transport=TRANSPORT,
+            client_id="c",
+            re_authentication=False,
+            trace=(Trace("x509", "not relevant"), Trace("password", "denied", "wrong password")),
+            outcome="denied",
+            reason="wrong password",
+        ),
+        FROM
+        | {"level": "debug", "event": "decided", "re_authentication": False, "outcome": "denied"}
+        | {"reason": "wrong password", "trace": "x509 not relevant; password denied (wrong password)"},
+    ),
+    (
+        Reauthenticated(transport=TRANSPORT, client_id="c", reason_code=ReasonCode.SUCCESS, reason="granted"),
+        FROM | {"level": "info", "event": "reauthenticated", "reason_code": "0x00", "reason": "granted"},
+    ),
+    (
+        Reauthenticated(
+            transport=TRANSPORT,
+            client_id="c",
+            reason_code=ReasonCode.CONTINUE_AUTHENTICATION,
+            reason="no answer",
+        ),
+        FROM | {"level": "warning", "event": "reauthenticated", "reason_code": "0x18", "reason": "no answer"},
+    ),
+    (
+        Denied(transport=TRANSPORT, client_id="c", username=None, action=Action.PUBLISH, topic="a\nb"),
+        FROM | {"level": "warning", "event": "denied", "action": "publish", "topic": "a\\nb"},
+    ),
+    (
+        SessionEnded(client_id="c", discarded=3),
+        {"level": "debug", "event": "session_ended", "client_id": "c", "discarded": 3},
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "expected"), CASES)
+async def test_every_report_is_a_line(autojump_clock: MockClock, event: Event, expected: dict[str, Any]) -> None:
+    file = io.StringIO()
+    write_report(EventLog(make_logger("json", "debug", file), ServerLimits()), event)
+    fields = json.loads(file.getvalue())
+    del fields["timestamp"]
+    assert fields == expected
+
+
+def test_no_kind_of_report_is_missing_here() -> None:
+    assert {type(event) for event, _ in CASES} == set(get_args(Event))

@@ -1,0 +1,238 @@
+"""WebSocket: the handshake, packets over messages, and what a client may not do."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    WebSocketConnection,
+    wrap_client_stream,
+)
+
+from mqttcore import codec
+from mqttcore.broker import Policy
+from mqttcore.limits import Limits
+from mqttcore.packets import ConnAck, Connect, Disconnect, PingReq, Publish, Subscribe, Subscription
+from tests.trio_broker.conftest import Certificates
+from tests.trio_broker.support import Peer, Running, listen, running, until
+from trio_broker import Listener, ServerLimits, server_context
+
+
+class MessageStream(trio.abc.Stream):
+    """A client's WebSocket as a stream: a message for each piece that is sent."""
+
+    def __init__(self, websocket: WebSocketConnection) -> None:
+        self.websocket = websocket
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.websocket.send_message(bytes(data))
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        message = await self.websocket.get_message()
+        assert isinstance(message, bytes)
+        return message
+
+    async def wait_send_all_might_not_block(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        await self.websocket.aclose()
+
+
+@asynccontextmanager
+async def dial_websocket(
+    run: Running, listener: Listener, context: ssl.SSLContext | None = None, subprotocol: str = "mqtt"
+) -> AsyncIterator[MessageStream]:
+    stream: Any = await run.dial(listener)
+    if context is not None:
+        stream = trio.SSLStream(stream, context, server_hostname="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        websocket = await wrap_client_stream(
+            nursery,
+            stream,
+            "127.0.0.1",
+            "/mqtt",
+            subprotocols=[subprotocol] if subprotocol else None,
+            max_message_size=2**28,
+        )
+        assert websocket.subprotocol == "mqtt"
+        yield MessageStream(websocket)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("name", ["ws", "wss"])
+async def test_large_messages(certificates: Certificates, name: str) -> None:
+    secure = name == "wss"
+    ours = ssl.create_default_context()
+    certificates.authority.configure_trust(ours)
+    context = server_context(certificates.certificate, certificates.key) if secure else None
+    listener = listen(websocket=True, tls=context)
+    with trio.fail_after(60):
+        async with (
+            running(listener) as run,
+            dial_websocket(run, listener, ours if secure else None) as stream,
+        ):
+            peer = Peer(stream)
+            await peer.connect("a")
+            await peer.send(Subscribe(1, (Subscription("t"),)))
+            await peer.receive()
+            await peer.send(Publish("t", bytes(8_000_000)))
+            message = await peer.receive()
+            assert isinstance(message, Publish)
+            assert message.payload == bytes(8_000_000)
+    assert run.logged("connected")[0]["protocol"] == name
+
+
+CONVERSATION = b"".join(
+    codec.encode(packet)
+    for packet in (Connect(client_id="a"), PingReq(), Publish("t", b"hello"), PingReq(), Disconnect())
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(cuts=st.lists(st.integers(0, len(CONVERSATION) - 1), max_size=10).map(sorted))
+def test_packets_are_split_and_joined_over_messages_in_any_way(cuts: list[int]) -> None:
+    async def talk() -> bytes:
+        received = b""
+        listener = listen(websocket=True)
+        async with running(listener) as run, dial_websocket(run, listener) as stream:
+            for start, end in zip([0, *cuts], [*cuts, len(CONVERSATION)], strict=True):
+                await stream.send_all(CONVERSATION[start:end])
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    received += await stream.receive_some()
+        return received
+
+    received = trio.run(talk)
+    assert received[0] == 0x20
+    assert received.endswith(b"\xd0\x00\xd0\x00")
+
+
+async def test_a_client_without_the_subprotocol_is_refused() -> None:
+    listener = listen(websocket=True)
+    with trio.fail_after(30):
+        async with running(listener) as run:
+            with pytest.RaisesGroup(ConnectionRejected) as caught:
+                async with dial_websocket(run, listener, subprotocol=""):
+                    pass
+            [rejected] = caught.value.exceptions
+            assert isinstance(rejected, ConnectionRejected)
+            assert rejected.status_code == 400
+            assert b"subprotocol" in (rejected.body or b"")
+            [event] = await run.log_of("handshake_failed")
+    assert event["reason"] == "the WebSocket subprotocol mqtt was not asked for"
+
+
+async def test_a_text_message_ends_the_connection_with_1003() -> None:
+    listener = listen(websocket=True)
+    with trio.fail_after(30):
+        async with running(listener) as run, dial_websocket(run, listener) as stream:
+            await Peer(stream).connect("a")
+            await stream.websocket.send_message("text")
+            with pytest.raises(ConnectionClosed) as caught:
+                await stream.websocket.get_message()
+            assert caught.value.reason is not None
+            assert caught.value.reason.code == 1003
+            [event] = await run.log_of("transport_failed")
+            assert event["reason"] == "a WebSocket text message; MQTT needs binary ones"
+
+
+async def test_the_last_word_is_followed_by_a_close_frame() -> None:
+    listener = listen(websocket=True)
+    with trio.fail_after(30):
+        async with running(listener) as run, dial_websocket(run, listener) as stream:
+            peer = Peer(stream)
+            await peer.connect("a")
+            await stream.send_all(b"\xff" * 10)
+            assert isinstance(await peer.receive(), Disconnect)
+            with pytest.raises(ConnectionClosed) as caught:
+                await stream.websocket.get_message()
+            assert caught.value.reason is not None
+            assert caught.value.reason.code == 1000
+            await until(lambda: not run.server.open_links)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+    ],
+)
+async def test_what_is_no_websocket_handshake_ends_at_once(request_bytes: bytes) -> None:
+    listener = listen(websocket=True)
+    with trio.fail_after(5):
+        async with running(listener) as run:
+            stream = await run.dial(listener)
+            await stream.send_all(request_bytes)
+            while await stream.receive_some():
+                pass
+            await stream.aclose()
+            [event] = await run.log_of("handshake_failed")
+    assert event["reason"] == "not a WebSocket handshake"
+    assert not run.logged("internal_error")
+
+
+async def test_the_handshake_has_its_time(patient_clock: MockClock) -> None:
+    listener = listen(websocket=True)
+    async with running(listener, bounds=ServerLimits(websocket_handshake_timeout=7.0)) as run:
+        stream = await run.dial(listener)
+        await stream.send_all(b"GET / HTTP/1.1\r\n")
+        started = trio.current_time()
+        assert await stream.receive_some() == b""
+        assert trio.current_time() - started == pytest.approx(7.0, abs=0.2)
+        await stream.aclose()
+        [event] = await run.log_of("handshake_failed")
+        assert event["reason"] == "no WebSocket handshake within 7 seconds"
+
+
+async def feed_until_closed(stream: MessageStream) -> None:
+    """Begin a message and go on with it until the broker has had enough."""
+    sent = 0
+    raw = stream.websocket._stream
+    with pytest.raises(trio.BrokenResourceError):
+        # A binary frame that announces 64 MiB, unmasked by a mask of zeros.
+        await raw.send_all(b"\x82\xff" + (64 * 2**20).to_bytes(8, "big") + bytes(4))
+        while True:
+            await raw.send_all(bytes(65_536))
+            sent += 65_536
+            assert sent < 32 * 2**20
+            await trio.sleep(0)
+
+
+async def test_before_connect_only_small_messages_are_held() -> None:
+    listener = listen(websocket=True, policy=Policy(limits=Limits(maximum_connect_size=1000)))
+    with trio.fail_after(30):
+        async with running(listener) as run:
+            async with dial_websocket(run, listener) as stream:
+                await feed_until_closed(stream)
+            await until(lambda: not run.server.open_links)
+
+
+async def send_until_closed(stream: MessageStream) -> None:
+    await stream.send_all(bytes(2_000_000))
+    await stream.receive_some()
+
+
+async def test_a_message_larger_than_a_packet_may_be_is_refused() -> None:
+    listener = listen(websocket=True, policy=Policy(limits=Limits(maximum_packet_size=1000)))
+    with trio.fail_after(30):
+        async with running(listener) as run, dial_websocket(run, listener) as stream:
+            peer = Peer(stream)
+            assert isinstance(await peer.connect("a"), ConnAck)
+            with pytest.raises(ConnectionClosed) as caught:
+                await send_until_closed(stream)
+            assert caught.value.reason is not None
+            assert caught.value.reason.code == 1009
+            run.dialled[0].socket.close()
+            [event] = await run.log_of("transport_failed")
+            assert event["reason"] == "a WebSocket message is too large (1009)"

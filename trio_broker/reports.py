@@ -1,0 +1,99 @@
+"""Puts what the core reports into log lines."""
+
+from typing import assert_never
+
+from mqttcore.broker.reports import (
+    Connected,
+    Decided,
+    Denied,
+    Disconnected,
+    Event,
+    Reauthenticated,
+    Refused,
+    SessionEnded,
+)
+from mqttcore.codes import V5, ReasonCode
+from trio_broker.logs import EventLog
+
+
+def write_report(log: EventLog, event: Event) -> None:
+    """Write one line about the event; a client that was refused or had to be disconnected makes it a warning."""
+    match event:
+        case Connected():
+            log.write(
+                "info",
+                "connected",
+                event.transport.peer,
+                client_id=event.client_id,
+                **_known(username=event.username),
+                protocol=event.transport.name,
+                version="5.0" if event.protocol_version == V5 else "3.1.1",
+                keep_alive=event.keep_alive,
+                session_present=event.session_present,
+            )
+        case Refused():
+            log.write(
+                "warning",
+                "refused",
+                event.transport.peer,
+                client_id=event.client_id,
+                protocol=event.transport.name,
+                **_reason(event.reason_code, event.reason),
+            )
+        case Disconnected():
+            log.write(
+                "warning" if event.by == "us" and event.reason_code.is_failure else "info",
+                "disconnected",
+                event.transport.peer,
+                client_id=event.client_id,
+                protocol=event.transport.name,
+                by=event.by,
+                **_reason(event.reason_code, event.reason),
+            )
+        case Decided():
+            log.write(
+                "debug",
+                "decided",
+                event.transport.peer,
+                client_id=event.client_id,
+                protocol=event.transport.name,
+                re_authentication=event.re_authentication,
+                outcome=event.outcome,
+                reason=event.reason,
+                trace="; ".join(
+                    f"{step.method} {step.outcome}" + (f" ({step.message})" if step.message else "")
+                    for step in event.trace
+                ),
+            )
+        case Reauthenticated():
+            log.write(
+                "info" if event.reason_code == ReasonCode.SUCCESS else "warning",
+                "reauthenticated",
+                event.transport.peer,
+                client_id=event.client_id,
+                protocol=event.transport.name,
+                **_reason(event.reason_code, event.reason),
+            )
+        case Denied():
+            log.write(
+                "warning",
+                "denied",
+                event.transport.peer,
+                client_id=event.client_id,
+                **_known(username=event.username),
+                protocol=event.transport.name,
+                action=event.action.value,
+                topic=event.topic,
+            )
+        case SessionEnded():
+            log.write("debug", "session_ended", client_id=event.client_id, discarded=event.discarded)
+        case _:
+            assert_never(event)
+
+
+def _known(**fields: str | None) -> dict[str, str]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _reason(code: ReasonCode, reason: str) -> dict[str, str]:
+    return {"reason_code": f"0x{code:02X}", "reason": reason}

@@ -1,0 +1,372 @@
+"""The Trio shell of the broker: accepts connections, does what the core asks for, and keeps its time."""
+
+import errno
+import math
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from mqttcore.auth import Effect, Failed, Reply
+from mqttcore.broker import Broker, Flush, Link, Perform, Policy, Report, Transport
+from mqttcore.broker.reports import Connected, Event
+from trio_broker import tls
+from trio_broker.errors import HandshakeError, TransportError
+from trio_broker.limits import ServerLimits
+from trio_broker.link import Wire
+from trio_broker.listeners import Address, Listener, join, network_of
+from trio_broker.logs import EventLog, make_logger
+from trio_broker.reports import write_report
+from trio_broker.transports import GONE, Pipe, StreamPipe, TcpPipe, WebSocketPipe, accept_websocket
+
+ACCEPTS_PER_TURN = 64
+"""Connections that one listener accepts before other tasks have their turn."""
+WEBSOCKET_SLACK = 1_048_576
+"""Bytes by which a WebSocket message may exceed the largest packet, for other packets joined to it."""
+HOUSEKEEPING = 10.0
+"""Seconds between two looks at the wall clock and at the log's counts."""
+SHORTEST_NAP = 0.001
+"""Seconds that the timer sleeps at least: a deadline that never passes cannot stop everything else."""
+
+# What accept() reports about a client that has gone while it waited; it says nothing about the listener.
+CLIENT_GONE = {
+    errno.ECONNABORTED,
+    errno.ECONNRESET,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENOPROTOOPT,
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ETIMEDOUT,
+}
+
+Performer = Callable[[Effect], Awaitable[Reply]]
+"""Performs an authenticator's effect; a failure is the reply `Failed`."""
+Opener = Callable[[trio.Nursery], Awaitable[tuple[Pipe, tuple[bytes, ...]]]]
+"""Does a connection's handshakes; gives its pipe and the certificates (DER) that the client presented."""
+
+
+async def perform_nothing(effect: Effect) -> Reply:
+    """The performer for authenticators that need nothing from outside."""
+    return Failed("unsupported")
+
+
+class Server:
+    """Runs a Broker on Trio. `serve` listens, `serve_stream` takes one connection, `stop` ends both.
+
+    Tasks of one Trio loop share the broker, so nothing here locks.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        limits: ServerLimits | None = None,
+        perform: Performer = perform_nothing,
+        logger: FilteringBoundLogger | None = None,
+    ) -> None:
+        self.broker = broker
+        self.limits = limits or ServerLimits()
+        self.perform = perform
+        self.log = EventLog(logger or make_logger(), self.limits)
+        self._wires: dict[Link, Wire] = {}
+        # WebSockets whose client has not been accepted; they may hold smaller messages.
+        self._unaccepted: dict[Transport, WebSocketPipe] = {}
+        self._by_listener: Counter[Listener] = Counter()
+        self._by_network: Counter[str] = Counter()
+        self._stopping = trio.Event()
+        self._empty = trio.Event()
+        # Armed only while the timer sleeps.
+        self._alarm = trio.CancelScope(deadline=-math.inf)
+
+    @property
+    def open_links(self) -> int:
+        """Connections whose handshakes are done."""
+        return len(self._wires)
+
+    async def serve(
+        self,
+        listeners: Iterable[Listener] = (),
+        *,
+        task_status: trio.TaskStatus[tuple[Address, ...]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept connections until `stop`; `nursery.start` gives the addresses.
+
+        Closes the listeners. Cancellation ends all connections at once, without a last word.
+        """
+        listeners = tuple(listeners)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_time)
+                for listener in listeners:
+                    nursery.start_soon(self._accept, listener, nursery)
+                task_status.started(tuple(listener.address for listener in listeners))
+                await self._stopping.wait()
+                for listener in listeners:
+                    _close_listener(listener)
+                await self._take_leave()
+                nursery.cancel_scope.cancel()
+        finally:
+            for listener in listeners:
+                _close_listener(listener)
+            for wire in self._wires.values():
+                wire.abort()
+            self.log.close()
+
+    async def serve_stream(
+        self,
+        stream: trio.abc.Stream,
+        policy: Policy | None = None,
+        *,
+        peer: str = "memory",
+        name: str = "tcp",
+    ) -> None:
+        """Serve one client over any Trio stream until it is gone; `serve` must be running meanwhile.
+
+        `peer` and `name` are its address and protocol in the log. Closes the stream.
+        """
+
+        async def opener(_: trio.Nursery) -> tuple[Pipe, tuple[bytes, ...]]:
+            return StreamPipe(stream), ()
+
+        try:
+            await self._converse(opener, name, peer, policy or Policy())
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    def stop(self) -> None:
+        """Stop accepting, send DISCONNECT 0x8B to all, and return from `serve` in `shutdown_timeout`."""
+        self._stopping.set()
+
+    def dispatch(self) -> None:
+        """Do what the core wants done, in its order, without waiting."""
+        wires = self._wires
+        while actions := self.broker.take_actions():
+            for action in actions:
+                if isinstance(action, Report):
+                    self._report(action.event)
+                elif (wire := wires.get(action.link)) is not None:
+                    try:
+                        if isinstance(action, Flush):
+                            wire.flush()
+                        elif isinstance(action, Perform):
+                            wire.start(action)
+                        elif action.abrupt:
+                            wire.abort()
+                        else:
+                            wire.close()
+                    except Exception as error:
+                        self.failed(action.link, error)
+        deadline = self.broker.next_deadline()
+        if deadline < self._alarm.deadline:
+            self._alarm.deadline = deadline
+
+    def failed(self, link: Link, error: Exception) -> None:
+        """Log a fault of ours with its traceback, and end the one connection that met it."""
+        self.log.failure(
+            "internal_error",
+            error,
+            address=link.transport.peer,
+            client_id=link.client_id,
+            protocol=link.transport.name,
+        )
+        if (wire := self._wires.get(link)) is not None:
+            wire.abort()
+
+    def effect_failed(self, perform: Perform, error: Exception) -> None:
+        """Log that a performer raised; only the type of what, because its text may hold credentials."""
+        self.log.write(
+            "error",
+            "effect_failed",
+            perform.link.transport.peer,
+            client_id=perform.link.client_id,
+            effect=type(perform.effect).__name__,
+            reason=type(error).__name__,
+        )
+
+    def transport_failed(self, link: Link, error: TransportError) -> None:
+        """Log why a connection ended below MQTT."""
+        self.log.write(
+            "warning",
+            "transport_failed",
+            link.transport.peer,
+            client_id=link.client_id,
+            protocol=link.transport.name,
+            reason=str(error),
+        )
+
+    def _report(self, event: Event) -> None:
+        if isinstance(event, Connected) and (pipe := self._unaccepted.pop(event.transport, None)) is not None:
+            pipe.accept()
+        try:
+            write_report(self.log, event)
+        except Exception as error:
+            self.log.failure("internal_error", error)
+
+    async def _keep_time(self) -> None:
+        while True:
+            now = trio.current_time()
+            self.log.tick(now)
+            self.broker.wall_offset = time.time() - now
+            try:
+                self.broker.handle_timeout(now)
+            except Exception as error:
+                self.log.failure("internal_error", error)
+            self.dispatch()
+            wake = max(min(self.broker.next_deadline(), now + HOUSEKEEPING), now + SHORTEST_NAP)
+            with trio.CancelScope(deadline=wake) as self._alarm:
+                await trio.sleep_forever()
+
+    async def _take_leave(self) -> None:
+        try:
+            self.broker.shutdown(trio.current_time())
+        except Exception as error:
+            self.log.failure("internal_error", error)
+        self.dispatch()
+        with trio.move_on_after(self.limits.shutdown_timeout):
+            while self._wires:
+                self._empty = trio.Event()
+                await self._empty.wait()
+
+    async def _accept(self, listener: Listener, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(listener.socket)
+                for _ in range(ACCEPTS_PER_TURN):
+                    sock, address = listener.socket.accept()
+                    self._admit(listener, nursery, sock, address)
+            except BlockingIOError:
+                continue
+            except trio.ClosedResourceError:
+                return
+            except OSError as error:
+                if listener.socket.fileno() < 0:
+                    return
+                if error.errno not in CLIENT_GONE:
+                    self.log.write("error", "accept_failed", join(listener.address), reason=error.strerror)
+                    await trio.sleep(self.limits.accept_retry_delay)
+
+    def _admit(
+        self,
+        listener: Listener,
+        nursery: trio.Nursery,
+        sock: socket.socket,
+        address: tuple[str, int],
+    ) -> None:
+        host, port, *_ = address
+        network = network_of(host)
+        refusal = ""
+        if self._by_listener[listener] >= self.limits.connections_per_listener:
+            refusal = "the listener has connections_per_listener connections"
+        elif self._by_network[network] >= self.limits.connections_per_address:
+            refusal = "the address has connections_per_address connections"
+        if refusal:
+            sock.close()
+            self.log.write("warning", "connection_refused", join((host, port)), protocol=listener.name, reason=refusal)
+            return
+        self._by_listener[listener] += 1
+        self._by_network[network] += 1
+        nursery.start_soon(self._serve_socket, listener, sock, join((host, port)), network)
+
+    async def _serve_socket(self, listener: Listener, sock: socket.socket, peer: str, network: str) -> None:
+        try:
+            await self._converse(partial(self._open_socket, listener, sock), listener.name, peer, listener.policy)
+        finally:
+            trio.lowlevel.notify_closing(sock)
+            sock.close()
+            self._by_listener[listener] -= 1
+            self._by_network[network] -= 1
+            if not self._by_network[network]:
+                del self._by_network[network]
+
+    async def _open_socket(
+        self, listener: Listener, sock: socket.socket, nursery: trio.Nursery
+    ) -> tuple[Pipe, tuple[bytes, ...]]:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # For clients without Keep Alive whose host has vanished.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if listener.tls is None and not listener.websocket:
+            return TcpPipe(sock), ()
+        limits = self.limits
+        stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        certificates: tuple[bytes, ...] = ()
+        if listener.tls is not None:
+            stream, certificates = await tls.handshake(
+                stream, listener.tls, timeout=limits.tls_handshake_timeout, linger=limits.linger_timeout
+            )
+        if not listener.websocket:
+            return StreamPipe(stream), certificates
+        pipe = await accept_websocket(
+            nursery,
+            stream,
+            timeout=limits.websocket_handshake_timeout,
+            linger=limits.linger_timeout,
+            maximum_early_message=listener.policy.limits.maximum_connect_size + WEBSOCKET_SLACK,
+            maximum_message=listener.policy.limits.maximum_packet_size + WEBSOCKET_SLACK,
+        )
+        return pipe, certificates
+
+    async def _converse(self, opener: Opener, name: str, peer: str, policy: Policy) -> None:
+        """One connection from its handshakes to its end; whatever happens to it stays in here."""
+        link: Link | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                pipe, certificates = await opener(nursery)
+                if self._stopping.is_set():
+                    nursery.cancel_scope.cancel()
+                    return
+                transport = Transport(peer=peer, name=name, certificates=certificates)
+                if isinstance(pipe, WebSocketPipe):
+                    self._unaccepted[transport] = pipe
+                link = self.broker.open(trio.current_time(), transport, policy)
+                wire = self._wires[link] = Wire(self, link, pipe, nursery)
+                self.dispatch()
+                await wire.read()
+        except* HandshakeError as group:
+            for error in group.exceptions:
+                self.log.write("warning", "handshake_failed", peer, protocol=name, reason=str(error))
+        except* GONE:
+            pass
+        except* Exception as group:
+            self.log.failure("internal_error", group, address=peer, protocol=name)
+        finally:
+            if link is not None:
+                self._forget(link)
+
+    def _forget(self, link: Link) -> None:
+        del self._wires[link]
+        self._unaccepted.pop(link.transport, None)
+        try:
+            self.broker.lost(link, trio.current_time())
+        except Exception as error:
+            self.failed(link, error)
+        self.dispatch()
+        if not self._wires:
+            self._empty.set()
+
+
+def _close_listener(listener: Listener) -> None:
+    if listener.socket.fileno() >= 0:
+        trio.lowlevel.notify_closing(listener.socket)
+        listener.socket.close()
+
+
+async def serve(
+    broker: Broker,
+    listeners: Iterable[Listener],
+    *,
+    limits: ServerLimits | None = None,
+    perform: Performer = perform_nothing,
+    logger: FilteringBoundLogger | None = None,
+    task_status: trio.TaskStatus[tuple[Address, ...]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a broker on these listeners until cancelled; `nursery.start` gives the addresses."""
+    server = Server(broker, limits=limits, perform=perform, logger=logger)
+    await server.serve(listeners, task_status=task_status)

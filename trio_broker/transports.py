@@ -1,0 +1,276 @@
+"""What a link runs over, behind one small interface: TCP, a Trio stream (TLS, memory), or WebSocket."""
+
+import array
+import socket
+import sys
+from typing import Protocol, final
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+
+from trio_broker.errors import HandshakeError, TransportError
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
+READ_SIZE = 65_536
+"""Bytes that one connection feeds to the broker before others have their turn."""
+CHUNK_SIZE = 16_384
+"""Bytes that a stream must take within the stall time; one TLS record."""
+SUBPROTOCOL = "mqtt"
+
+GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ConnectionClosed)
+"""What reading from or writing to a connection that has ended raises, over any transport."""
+
+
+class Pipe(Protocol):
+    """Bytes in order, both ways. What waits raises one of GONE, or TransportError with a reason."""
+
+    async def receive(self) -> bytes:
+        """What has arrived, up to READ_SIZE bytes; b"" when the peer has finished. Others get a turn."""
+
+    def send_now(self, data: bytes) -> int:
+        """Send without waiting; how many bytes went. 0 where only `send` can."""
+
+    async def send(self, data: bytes, stall_timeout: float) -> None:
+        """Send all of it; TransportError when nothing moves for `stall_timeout` seconds."""
+
+    async def finish(self) -> None:
+        """Nothing more will be sent; tell the peer, where the transport can, while it is still read from."""
+
+    async def close(self) -> None:
+        """Take leave of a peer that has had its last word; the socket is closed by whoever opened it."""
+
+
+@final
+class TcpPipe:
+    """A non-blocking TCP socket without Trio's stream on top, which would double the price of a message."""
+
+    __slots__ = ("_recv", "_send", "_sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._recv = sock.recv
+        self._send = sock.send
+
+    async def receive(self) -> bytes:
+        while True:
+            await trio.lowlevel.wait_readable(self._sock)
+            try:
+                return self._recv(READ_SIZE)
+            except BlockingIOError:
+                continue
+
+    def send_now(self, data: bytes) -> int:
+        try:
+            return self._send(data)
+        except BlockingIOError:
+            return 0
+
+    async def send(self, data: bytes, stall_timeout: float) -> None:
+        view = memoryview(data)
+        while view:
+            await self._writable(stall_timeout)
+            view = view[self.send_now(view) :]  # type: ignore[arg-type]
+
+    async def finish(self) -> None:
+        self._sock.shutdown(socket.SHUT_WR)
+
+    async def close(self) -> None:
+        pass
+
+    async def _writable(self, stall_timeout: float) -> None:
+        # The kernel reports room when a third of its buffer is free; a slow reader may need long for that and
+        # still be reading. So what counts as a stall is that its queue has not become shorter.
+        unsent, since = self._unsent(), trio.current_time()
+        while True:
+            with trio.move_on_after(stall_timeout / 4):
+                await trio.lowlevel.wait_writable(self._sock)
+                return
+            now = trio.current_time()
+            if (left := self._unsent()) < unsent:
+                unsent, since = left, now
+            elif now - since >= stall_timeout:
+                raise stalled(stall_timeout)
+
+    def _unsent(self) -> int:
+        if sys.platform == "win32":
+            return 0
+        count = array.array("i", [0])
+        fcntl.ioctl(self._sock, termios.TIOCOUTQ, count)
+        return count[0]
+
+
+@final
+class StreamPipe:
+    """Any Trio stream: TLS, or memory in a test."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def receive(self) -> bytes:
+        return bytes(await self._stream.receive_some(READ_SIZE))
+
+    def send_now(self, data: bytes) -> int:
+        return 0
+
+    async def send(self, data: bytes, stall_timeout: float) -> None:
+        view = memoryview(data)
+        for start in range(0, len(view), CHUNK_SIZE):
+            with trio.move_on_after(stall_timeout) as scope:
+                await self._stream.send_all(view[start : start + CHUNK_SIZE])
+            if scope.cancelled_caught:
+                raise stalled(stall_timeout)
+
+    async def finish(self) -> None:
+        # TLS has no half-close: the peer learns with `close` that nothing more comes.
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+
+    async def close(self) -> None:
+        await self._stream.aclose()
+
+
+@final
+class WebSocketPipe:
+    """Binary WebSocket messages; packets may be split over them or joined in them in any way (section 6)."""
+
+    __slots__ = ("_linger", "_rest", "_socket", "_source")
+
+    def __init__(self, websocket: WebSocketConnection, source: "MeteredStream", linger: float) -> None:
+        self._socket = websocket
+        self._source = source
+        self._linger = linger
+        self._rest = b""
+
+    async def receive(self) -> bytes:
+        if self._rest:
+            await trio.lowlevel.checkpoint()
+        while not self._rest:
+            try:
+                message = await self._socket.get_message()
+            except ConnectionClosed as closed:
+                await self._explain(closed)
+                raise
+            self._source.unread = 0
+            if isinstance(message, str):
+                with trio.move_on_after(self._linger):
+                    await self._socket.aclose(1003, "MQTT needs binary messages")
+                # [MQTT-6.0.0-1]
+                raise TransportError("a WebSocket text message; MQTT needs binary ones")
+            self._rest = message
+        data, self._rest = self._rest[:READ_SIZE], self._rest[READ_SIZE:]
+        return data
+
+    def send_now(self, data: bytes) -> int:
+        return 0
+
+    async def send(self, data: bytes, stall_timeout: float) -> None:
+        for start in range(0, len(data), CHUNK_SIZE):
+            with trio.move_on_after(stall_timeout) as scope:
+                await self._socket.send_message(data[start : start + CHUNK_SIZE])
+            if scope.cancelled_caught:
+                raise stalled(stall_timeout)
+
+    async def finish(self) -> None:
+        await self._socket.aclose()  # a Close frame; returns when the peer has answered it
+
+    async def close(self) -> None:
+        pass
+
+    async def _explain(self, closed: ConnectionClosed) -> None:
+        if closed.reason is not None and closed.reason.code == 1009:
+            # The library has sent that and reads no more; what is unread would turn it into a reset.
+            with trio.move_on_after(self._linger):
+                while await self._source.receive_some(READ_SIZE):
+                    pass
+            raise TransportError("a WebSocket message is too large (1009)")
+
+    def accept(self) -> None:
+        """The client has been accepted: messages may now be as large as the connection allows."""
+        self._source.budget = None
+
+
+def stalled(seconds: float) -> TransportError:
+    """The error for a peer that takes nothing."""
+    return TransportError(f"the client took nothing for {seconds:g} seconds")
+
+
+@final
+class MeteredStream(trio.abc.Stream):
+    """A stream under a WebSocket that notices two things the library does not tell.
+
+    `budget` bounds the bytes of a message that is not complete, where the library's bound is for an
+    accepted client's largest packet. `closed` is set when the library gives the connection up.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, budget: int) -> None:
+        self._stream = stream
+        self.budget: int | None = budget
+        self.unread = 0
+        self.closed = trio.Event()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data = bytes(await self._stream.receive_some(max_bytes))
+        if self.budget is not None:
+            self.unread += len(data)
+            if self.unread > self.budget:
+                raise trio.BrokenResourceError("a WebSocket message before CONNECT is too large")
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        self.closed.set()
+        await self._stream.aclose()
+
+
+async def accept_websocket(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    *,
+    timeout: float,
+    linger: float,
+    maximum_early_message: int,
+    maximum_message: int,
+) -> WebSocketPipe:
+    """Do the server's side of a WebSocket handshake; the library's reading task lives in `nursery`.
+
+    Sizes are bytes: of a message before and after the pipe's `accept`. Raises HandshakeError.
+    """
+    source = MeteredStream(stream, maximum_early_message)
+    accepted: WebSocketConnection | None = None
+    asked = False
+    with trio.move_on_after(timeout) as scope:
+        async with trio.open_nursery() as watching:
+
+            async def give_up() -> None:
+                await source.closed.wait()
+                watching.cancel_scope.cancel()
+
+            watching.start_soon(give_up)
+            request = await wrap_server_stream(
+                nursery, source, 1, max_message_size=maximum_message, receive_buffer_size=READ_SIZE
+            )
+            asked = True
+            if SUBPROTOCOL in request.proposed_subprotocols:
+                accepted = await request.accept(subprotocol=SUBPROTOCOL)  # [MQTT-6.0.0-4]
+            else:
+                # [MQTT-6.0.0-3]
+                await request.reject(400, body=b"MQTT needs the WebSocket subprotocol mqtt\n")
+            watching.cancel_scope.cancel()
+    if scope.cancelled_caught:
+        raise HandshakeError(f"no WebSocket handshake within {timeout:g} seconds")
+    if accepted is None:
+        raise HandshakeError(
+            "the WebSocket subprotocol mqtt was not asked for" if asked else "not a WebSocket handshake"
+        )
+    source.unread = 0
+    return WebSocketPipe(accepted, source, linger)
