@@ -79,7 +79,9 @@ def short_cut(used: bool) -> Iterator[None]:
             yield
 
 
-def run(used: bool, versions: list[int], limits: Limits, aliases: int, script: list[tuple[int, bytes, bool]]) -> list[object]:
+def run(
+    used: bool, versions: list[int], limits: Limits, aliases: int, script: list[tuple[int, bytes, bool]]
+) -> list[object]:
     """Everything that comes out of a broker which gets `script`: (link, bytes, whether all outputs are taken then)."""
     seen: list[object] = []
     with short_cut(used):
@@ -88,7 +90,9 @@ def run(used: bool, versions: list[int], limits: Limits, aliases: int, script: l
         links: list[Link] = []
         for index, version in enumerate(versions):
             link = broker.open(0.0, Transport(), policy)
-            connect = Connect(client_id=f"c{index}", protocol_version=version, topic_alias_maximum=aliases if index else 0)
+            connect = Connect(
+                client_id=f"c{index}", protocol_version=version, topic_alias_maximum=aliases if index else 0
+            )
             broker.receive(link, encode(connect), 0.0)
             links.append(link)
         for now, (index, data, take) in enumerate(script):
@@ -103,7 +107,7 @@ def run(used: bool, versions: list[int], limits: Limits, aliases: int, script: l
                         seen.append(("flush", link.client_id))
             if take:
                 for link in links:
-                    while output := broker.take_output(link):
+                    while output := broker.take_output(link, float(now)):
                         seen.append((link.client_id, output))
         for link in links:
             session = broker.sessions.get(link.client_id)

@@ -1,0 +1,43 @@
+# make run     start the broker            make test     lint, types, tests
+# make interop tests with real clients     make docs     regenerate what is generated
+#
+# PYTHON=python3.13 chooses the interpreter of a new .venv; ARGS='--port 0' goes to "trio-broker run".
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+METADATA := setup.cfg pyproject.toml
+
+.PHONY: run test interop docs clean
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.installed-broker
+	$(BIN)/trio-broker run $(ARGS)
+
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --include='trio_broker/*'
+	$(BIN)/coverage report --include='mqttcore/*'
+
+interop: $(VENV)/.installed-test
+	tests/interop/install
+	$(BIN)/python -m pytest -m interop tests/interop
+
+docs: $(VENV)/.installed-test
+	$(BIN)/python docs/generate_states.py
+
+clean:
+	rm -rf $(VENV) .interop build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# Editable installs, so that an edit is what runs next; the stamps keep repeated runs from installing again.
+$(VENV)/.installed-%: $(METADATA) | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@

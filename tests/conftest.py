@@ -1,0 +1,7 @@
+from hypothesis import settings
+
+# The same examples in every run, so that a failure is of the change that was made. To look for new ones:
+# pytest --hypothesis-profile=explore
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=2000, deadline=None)
+settings.load_profile("steady")
