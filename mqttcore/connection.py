@@ -56,7 +56,8 @@ class Connection:
         self.peer_maximum_packet_size = FRAME_MAXIMUM
         self.peer_topic_alias_maximum = 0
         self.problem_information = True  # whether the client wants reason strings and user properties
-        self.last_received = now
+        self.last_received = now  # a whole control packet
+        self._arrived = now
         self.out: list[bytes] = []
         self.unsettled: set[int] = set()  # the peer's QoS 1 and 2 packet identifiers that count against receive_maximum
         self._last_sent = now
@@ -88,12 +89,11 @@ class Connection:
         """Take bytes that the transport delivered; ask `next_event` afterwards."""
         if self.phase is Phase.CLOSED:
             return
-        self.last_received = now
+        self._arrived = now
         self.frames.feed(data)
 
     def receive_eof(self, now: float) -> None:
         """The peer's stream has ended; the events of what came before it are still there."""
-        self.last_received = now
         self._eof = True
 
     def next_event(self) -> Event | None:
@@ -127,6 +127,7 @@ class Connection:
             raise
         if frame is None:
             return None
+        self.last_received = self._arrived  # Keep Alive is about control packets, not about single bytes
         first, body = frame
         if self.phase is Phase.START and self.role is SERVER:
             self._read_version(body)

@@ -89,8 +89,10 @@ def by_token_review(audiences: tuple[str, ...]) -> Authenticator:
     return authenticate
 
 
-def by_signature(audiences: tuple[str, ...], issuer: str) -> Authenticator:
-    """An authenticator that verifies the token itself: signature, `iss`, `aud`, `exp`, `nbf` and `sub`."""
+def by_signature(audiences: tuple[str, ...], issuer: str | None) -> Authenticator:
+    """An authenticator that verifies the token itself: signature, `aud`, `exp`, `nbf`, `sub`, and `iss` unless
+    `issuer` is None.
+    """
 
     def authenticate(request: AuthRequest) -> Authentication:
         if not _relevant(request):
@@ -102,7 +104,7 @@ def by_signature(audiences: tuple[str, ...], issuer: str) -> Authenticator:
             if not isinstance(keys, tuple):
                 return Unavailable(f"the keys of the tokens' issuer could not be had: {_kind(keys)}")
             claims = _verify(token, algorithm, key_id, keys)
-            if claims.get("iss") != issuer:
+            if issuer is not None and claims.get("iss") != issuer:
                 raise _Refused(f"the token's issuer is not {issuer}")
             if not _audiences(claims) & set(audiences):
                 raise _Refused(f"the token is for none of the audiences {', '.join(audiences)}")

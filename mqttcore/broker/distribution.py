@@ -12,7 +12,7 @@ from mqttcore.broker.retained import Retained
 from mqttcore.broker.sessions import ServerSession
 from mqttcore.broker.subscriptions import Share, Stored, Subscriptions
 from mqttcore.codes import PacketType
-from mqttcore.errors import PacketTooLarge, ProtocolError
+from mqttcore.errors import LocalProtocolError, PacketTooLarge, ProtocolError
 from mqttcore.limits import Limits
 from mqttcore.message import Message
 from mqttcore.packets import Packet
@@ -253,7 +253,11 @@ class Distributor:
     ) -> bool:
         connection = link.connection
         alias, known = connection.alias_for(message.topic_name) if link.aliases else (0, False)
-        data = message.encode(connection.version, qos, retain, dup, packet_id, now, identifiers, alias, known)
+        try:
+            data = message.encode(connection.version, qos, retain, dup, packet_id, now, identifiers, alias, known)
+        except LocalProtocolError:  # with what is added for this client it is larger than a packet can be
+            self.counters.too_large_dropped += 1
+            return False
         if alias and not known and len(data) > connection.peer_maximum_packet_size:
             alias = 0  # introducing it may be what makes the packet too large
             data = message.encode(connection.version, qos, retain, dup, packet_id, now, identifiers)

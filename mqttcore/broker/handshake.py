@@ -13,6 +13,7 @@ from mqttcore.auth import (
     Effect,
     Exchange,
     Granted,
+    NotRelevant,
     Principal,
     Reply,
     Response,
@@ -195,10 +196,7 @@ class Handshake:
             self._send_auth(link, ReasonCode.CONTINUE_AUTHENTICATION, None, now)
             self._report_reauthentication(link, ReasonCode.CONTINUE_AUTHENTICATION, verdict.message)
         else:  # [MQTT-4.12.1-2]
-            code = verdict.reason_code if isinstance(verdict, Denied) else ReasonCode.NOT_AUTHORIZED
-            if code not in DISCONNECT_CODES or not code.is_failure:
-                code = ReasonCode.NOT_AUTHORIZED
-            self._distributor.send(link, p.Disconnect(code), now)
+            self._distributor.send(link, p.Disconnect(refusal_code(verdict, re_authentication=True)), now)
             link.connection.explain(f"re-authentication was refused: {verdict.message}")
 
     def _report_decision(self, link: Link, verdict: Verdict) -> None:
@@ -230,9 +228,7 @@ class Handshake:
 
     def _decide_connect(self, link: Link, connect: p.Connect, verdict: Verdict, now: float) -> None:
         if not isinstance(verdict, Granted):
-            code = verdict.reason_code if isinstance(verdict, Denied) else ReasonCode.NOT_AUTHORIZED
-            if code not in CONNACK_CODES or not code.is_failure:
-                code = ReasonCode.NOT_AUTHORIZED
+            code = refusal_code(verdict, re_authentication=False)
             self._refuse(link, code, verdict.message or type(verdict).__name__, now)
             return
         link.principal = Principal(link.client_id, connect.username)
@@ -326,6 +322,13 @@ class Handshake:
         )
         self._actions.append(actions.Report(event))
         self._distributor.pump(link, now)
+
+
+def refusal_code(verdict: Denied | NotRelevant | Unavailable, *, re_authentication: bool) -> ReasonCode:
+    """What a client is told about a verdict against it: in CONNACK, or, when it re-authenticates, in DISCONNECT."""
+    code = verdict.reason_code if isinstance(verdict, Denied) else ReasonCode.NOT_AUTHORIZED
+    allowed = DISCONNECT_CODES if re_authentication else CONNACK_CODES
+    return code if code in allowed and code.is_failure else ReasonCode.NOT_AUTHORIZED
 
 
 def is_utf8(payload: bytes) -> bool:

@@ -166,4 +166,6 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                 return
             pos = stop
     finally:
-        frames.pos = pos
+        if pos > frames.pos:
+            frames.pos = pos
+            connection.last_received = now

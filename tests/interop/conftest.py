@@ -17,7 +17,7 @@ SCHEMES: dict[Transport, str] = {"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss
 def tools() -> None:
     missing = [tool for peer in PEERS.values() if (tool := peer.missing()) is not None]
     if missing:
-        pytest.exit(f'not installed: {", ".join(missing)}; "make interop" installs them', returncode=1)
+        pytest.fail(f'not installed: {", ".join(missing)}; "make interop" installs them')
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Every client over every transport that it has, in both protocol versions."""
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -40,20 +41,26 @@ def endpoint(peer_and_endpoint: tuple[Peer, Endpoint]) -> Endpoint:
     return peer_and_endpoint[1]
 
 
-@pytest.mark.parametrize("qos", [0, 1, 2])
-async def test_delivers_at_the_lower_qos(
-    peer: Peer, endpoint: Endpoint, version: Version, unique: Unique, qos: int
-) -> None:
+async def test_delivers_at_the_lower_qos(peer: Peer, endpoint: Endpoint, version: Version, unique: Unique) -> None:
     topic, last = unique("qos"), Message(topic=unique("last"), qos=2)
-    sent = [Message(topic=topic, payload=b"from %d" % level, qos=level) for level in (0, 1, 2)]
-    sent.append(Message(topic=topic, payload=b"", qos=qos))
-    subscriber = Options(version=version, client_id=unique("sub"), qos=qos, filters=(topic, last.topic))
-    async with peer.start(endpoint, subscriber) as running:
-        await running.ready()
+    sent = [Message(topic=topic, payload=payload, qos=qos) for qos in (0, 1, 2) for payload in (b"%d" % qos, b"")]
+    async with AsyncExitStack() as stack:
+        subscribers = [
+            await stack.enter_async_context(
+                peer.start(
+                    endpoint,
+                    Options(version=version, client_id=unique(f"sub{qos}-"), qos=qos, filters=(topic, last.topic)),
+                )
+            )
+            for qos in (0, 1, 2)
+        ]
+        for subscriber in subscribers:
+            await subscriber.ready()
         await peer.publish(endpoint, Options(version=version, client_id=unique("pub"), messages=(*sent, last)))
-        received = await running.messages_until(last)
-    expected = [(message.payload, min(message.qos, qos)) for message in sent]
-    assert sorted((message.payload, message.qos) for message in received) == sorted(expected)
+        received = [await subscriber.messages_until(last) for subscriber in subscribers]
+    for qos, messages in enumerate(received):
+        expected = [(message.payload, min(message.qos, qos)) for message in sent]
+        assert sorted((message.payload, message.qos) for message in messages) == sorted(expected)
 
 
 async def test_eight_megabytes(

@@ -16,7 +16,7 @@ from mqttcore.codes import ReasonCode
 from mqttcore.errors import LocalProtocolError
 from mqttcore.events import ConnectionClosed
 from mqttcore.limits import Limits
-from mqttcore.session import Delivery, Session
+from mqttcore.session import Session
 from mqttcore.states import CLIENT
 from tests.mqttcore.support import Server, packets_in, streams
 
@@ -515,17 +515,6 @@ def test_the_end_of_a_connection_is_the_last_event() -> None:
     assert closed.by == "timeout"
     assert client.next_deadline() == float("inf")
     assert tell(client, p.PingResp()) == []
-
-
-def test_a_message_that_somebody_else_put_into_the_session_is_an_error_of_the_program() -> None:
-    session = Session(Limits())
-    client = connected(session=session)
-    publish = p.Publish("t", qos=1)
-    client.publish(publish, 0.0)
-    [delivery] = session.inflight.values()
-    session.enqueue(Delivery(delivery.message, 1, retain=False))
-    with pytest.raises(AssertionError):
-        client.publish(publish, 0.0)
 
 
 class HostileServer(RuleBasedStateMachine):

@@ -65,7 +65,7 @@ def test_problems_and_warnings_are_a_line_each(tmp_path: Path) -> None:
         f"error: {file}:6: spec.ports[0].port: must be from 1 to 65535",
         f"error: {file}:7: spec.ports[1]: port is missing",
         f"error: {file}:7: spec.ports[1].prot: there is no such key (did you mean port?)",
-        f"warning: {file}:11: metadata: Secret 'server-tls' is not used",
+        f"warning: {file}:12: metadata: Secret 'server-tls' is not used",
     ]
 
 

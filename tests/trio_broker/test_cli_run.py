@@ -209,7 +209,7 @@ async def test_without_clients_it_ends_at_once_and_without_a_word() -> None:
 
 def test_the_file_limit_is_raised() -> None:
     resource = pytest.importorskip("resource")
-    from trio_broker.cli.run import raise_file_limit
+    from trio_broker.cli.serving import raise_file_limit
 
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

@@ -19,7 +19,7 @@ from mqttcore.broker.reports import (
 )
 from mqttcore.codes import ReasonCode
 from trio_broker.limits import ServerLimits
-from trio_broker.logs import EventLog, make_logger
+from trio_broker.logs import EventLog, Level, make_logger
 from trio_broker.reports import write_report
 
 TRANSPORT = Transport(peer="10.0.0.1:99", name="wss", certificates=(b"secret?",))
@@ -74,8 +74,8 @@ CASES: list[tuple[Event, dict[str, Any]]] = [
             reason="wrong password",
         ),
         FROM
-        | {"level": "debug", "event": "decided", "re_authentication": False, "outcome": "denied"}
-        | {"reason": "wrong password", "trace": "x509 not relevant; password denied (wrong password)"},
+        | {"level": "info", "event": "authentication", "method": "password", "outcome": "denied"}
+        | {"reason": "wrong password"},
     ),
     (
         Reauthenticated(transport=TRANSPORT, client_id="c", reason_code=ReasonCode.SUCCESS, reason="granted"),
@@ -104,10 +104,22 @@ CASES: list[tuple[Event, dict[str, Any]]] = [
 @pytest.mark.parametrize(("event", "expected"), CASES)
 async def test_every_report_is_a_line(autojump_clock: MockClock, event: Event, expected: dict[str, Any]) -> None:
     file = io.StringIO()
-    write_report(EventLog(make_logger("json", "debug", file), ServerLimits()), event)
+    level: Level = "debug" if expected["level"] == "debug" else "info"
+    write_report(EventLog(make_logger("json", level, file), ServerLimits()), event)
     fields = json.loads(file.getvalue())
     del fields["timestamp"]
     assert fields == expected
+
+
+async def test_the_steps_of_a_decision_are_told_at_debug(autojump_clock: MockClock) -> None:
+    file = io.StringIO()
+    decided = next(event for event, _ in CASES if isinstance(event, Decided))
+    write_report(EventLog(make_logger("json", "debug", file), ServerLimits()), decided)
+    lines = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert [(line["level"], line["method"], line["outcome"]) for line in lines] == [
+        ("debug", "x509", "not relevant"),
+        ("info", "password", "denied"),
+    ]
 
 
 def test_no_kind_of_report_is_missing_here() -> None:

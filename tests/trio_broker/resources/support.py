@@ -125,19 +125,18 @@ class Pair:
 
 
 @cache
-def pair(name: str = "test", *, authority: bool = False, days: int = 30) -> Pair:
-    """A self-signed certificate."""
+def pair(name: str = "test", *, authority: bool = False, start: int = -3650, end: int = 36_500) -> Pair:
+    """A self-signed certificate, valid from `start` to `end` days after NOW."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    end = NOW + timedelta(days=days)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(end - timedelta(days=60))
-        .not_valid_after(end)
+        .not_valid_before(NOW + timedelta(days=start))
+        .not_valid_after(NOW + timedelta(days=end))
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         .sign(key, SHA256())
     )

@@ -241,6 +241,11 @@ def test_references_leave_the_namespace_only_where_it_is_named() -> None:
         ("- x509: {trustedCa: a}", "x509.trustedCa: there is no such key (did you mean trustedClientCaCert?)"),
         ("- x509: {trustedClientCaCert: clientca}", "there is no ConfigMap 'clientca'"),
         ("- x509: {attributes: {secretName: x}, authorizationAttributes: {}}", "keep one of them"),
+        ("- x509: {authorizationAttributes: a = b}", 'this is TOML, not YAML (did you mean a: "b"?)'),
+        ("- x509: {authorizationAttributes: {a: b = c}}", 'this is TOML, not YAML (did you mean b: "c"?)'),
+        ("- x509: {authorizationAttributes: nothing}", "must be a mapping (key: value), not text"),
+        ("- custom: {endpoint: ''}", "endpoint: must not be empty"),
+        ("- nothing", "spec.authenticationMethods[0]: must be a mapping"),
         ("- x509: {authorizationAttributes: {a: {}}}", "authorizationAttributes.a: subject is missing"),
         (
             "- x509: {authorizationAttributes: {a: {subject: CN = a}}}",
@@ -273,6 +278,7 @@ def test_what_is_wrong_with_a_method(entry: str, expected: str) -> None:
             b"[a]\nsubject = 'CN=a'\n[a.attribute]",
             "there is no key 'attribute' in table 'a' (did you mean attributes?)",
         ),
+        (b"a = " + b"[" * 5000, "the attributes are not TOML"),
         (b"[a]\nsubject = 1\n[a.attributes]", "table 'a' needs a subject, as text"),
         (b"[a]\nsubject = 'CN=a'", "table 'a' needs a table [a.attributes]"),
         (b"[a]\nsubject = 'nobody'\n[a.attributes]", "is no distinguished name"),
@@ -357,6 +363,18 @@ def test_a_user_who_could_not_log_in() -> None:
     entry = "- {method: Password, passwordSettings: {secretName: users}}"
     text = together(authentication(entry), manifest("Secret", "users", f"stringData: {{K8S-SAT-ada: {HASH!r}}}"))
     assert "'K8S-SAT-ada' cannot log in: a user name that begins with K8S-SAT stands for a token" in problems(text)[0]
+
+
+def test_a_table_that_is_under_two_keys() -> None:
+    entry = "- x509: {attributes: {secretName: my-toml}}"
+    text = together(authentication(entry), client_ca(), secret("my-toml", a_toml=TOML, b_toml=TOML))
+    assert "there are two tables 'root'" in problems(text)[0]
+    text = together(authentication(entry), client_ca(), manifest("Secret", "my-toml", "data: {a: /w==}"))
+    assert "the attributes are not UTF-8 text" in problems(text)[0]
+    assert (
+        "is empty; it must hold a TOML file"
+        in problems(together(authentication(entry), client_ca(), secret("my-toml")))[0]
+    )
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -1,7 +1,7 @@
 """BrokerAuthorization: rules that are understood completely, or refused."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqttcore.topics import check_topic_filter
@@ -142,6 +142,7 @@ def test_rules_without_connect_are_a_warning() -> None:
         (policies("{cache: true}"), "must be Enabled or Disabled, not true or false"),
         (policies("{rule: []}"), "authorizationPolicies.rule: there is no such key (did you mean rules?)"),
         (policies("{rules: [{principals: {clientIds: [a]}}]}"), "brokerResources is missing"),
+        (rule("[{method: Publish, topics: }]"), "topics: has no value, and would be taken as left out"),
         (rule("[{}]"), "brokerResources[0]: method is missing"),
         (rule("[{method: Conect}]"), "'Conect' is not Connect, Publish or Subscribe (did you mean Connect?)"),
         (rule("[{method: Connect}]", "{attributes: [{}]}"), "an empty map of attributes would be for everybody"),
@@ -189,6 +190,7 @@ def test_what_cannot_be_understood_is_refused(text: str, expected: str) -> None:
     assert any(expected in problem for problem in wrong), wrong
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab+#/${}*."), min_size=1, max_size=12))
 def test_a_topic_is_a_topic_filter_or_refused(topic: str) -> None:
     loaded = loads(rule(f"[{{method: Connect}}, {{method: Publish, topics: ['{topic}']}}]"))

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.trio_broker.resources.support import problems
@@ -187,6 +187,7 @@ def test_toml_in_a_secret_is_not_taken_for_the_sample() -> None:
 YAML_LIKE = st.text(st.sampled_from("ab:- \n\t#'\"|>[]{},&*!%?@`<=~0129.\\xuU\r\x85\u2028\ufeff\0"), max_size=60)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200), YAML_LIKE))
 @example("\ufeff\ufeff[")
 @example('"\\x')

@@ -148,10 +148,13 @@ def test_manual_tls(tls: str) -> None:
         ("- prot: 1883", "spec.ports[0].prot: there is no such key (did you mean port?)"),
         ("- protocol: Mqtt", "spec.ports[0]: port is missing"),
         ("- {port: 1883, protocol: WebSocket}", "'WebSocket' is not Mqtt or WebSockets (did you mean WebSockets?)"),
+        ("- {port: 1883, protocol: [Mqtt]}", "protocol: must be Mqtt or WebSockets, not a list"),
         ("- {port: 1883, nodePort: x}", "spec.ports[0].nodePort: must be a whole number"),
         ("[]", "spec.ports: must have at least one port"),
         ("port: 1", "spec.ports: must be a list, not a mapping"),
         ("- 1883", "spec.ports[0]: must be a mapping (key: value), not a number"),
+        ("- {port: 1883, authenticationRef: }", "authenticationRef: has no value, and would be taken as left out"),
+        ("- {port: 1883, tls: ~}", "tls: has no value, and would be taken as left out: give it one"),
         ("- {port: 1883, tls: {}}", "spec.ports[0].tls: mode is missing: Manual or Automatic"),
         ("- {port: 1883, tls: {mode: Auto}}", "'Auto' is not Manual or Automatic (did you mean Automatic?)"),
         ("- {port: 1883, tls: {mode: Manual}}", "mode Manual needs manual, with the secretName"),
@@ -348,10 +351,11 @@ def test_a_certificate_secret_that_is_not_one(data: dict[str, bytes], expected: 
 
 
 @pytest.mark.parametrize(
-    ("days", "expected"), [(-1, "expired on 2025-12-31 00:00 UTC"), (90, "is not valid before 2026-01-31")]
+    ("start", "end", "expected"),
+    [(-60, -1, "expired on 2025-12-31 00:00 UTC"), (30, 90, "is not valid before 2026-01-31 00:00 UTC")],
 )
-def test_a_certificate_out_of_its_time_is_a_warning(days: int, expected: str) -> None:
-    made = pair("old", days=days)
+def test_a_certificate_out_of_its_time_is_a_warning(start: int, end: int, expected: str) -> None:
+    made = pair("old", start=start, end=end)
     port = listener("- {port: 8883, tls: {manual: {secretName: server-tls}}}")
     text = together(port, secret("server-tls", tls_crt=made.certificate, tls_key=made.key))
     assert f"'CN=old' in key 'tls.crt' of Secret 'server-tls' {expected}" in warnings(text)[0]

@@ -124,6 +124,12 @@ def test_a_file_stands_in_for_a_config_map(tmp_path: Path) -> None:
     assert isinstance(authenticated.methods[0], X509Settings)
 
 
+def test_a_directory_with_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio_broker.resources.files.MAXIMUM_FILES", 1)
+    write(tmp_path, a_yaml=listener(), b_yaml="")
+    assert told(tmp_path) == [f"{tmp_path}: the directory has more than 1 files"]
+
+
 def test_what_is_wrong_with_a_stand_in(tmp_path: Path) -> None:
     (tmp_path / "tls.crt").write_text("x")
     loaded = loads(TLS, secrets={"server-tls": tmp_path})
@@ -185,7 +191,7 @@ def test_the_set_to_be_damaged_is_right() -> None:
     assert loads(WHOLE).problems == ()
 
 
-@settings(max_examples=300)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(damaged(), st.binary(max_size=100)))
 def test_whatever_files_hold_there_is_a_configuration_or_problems_in_them(content: bytes) -> None:
     loaded = loads_bytes(content)
@@ -205,6 +211,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["BrokerListener", "BrokerAuthentication", "BrokerAuthorization", "Broker", "ConfigMap", "Secret"]),
     JSON,
@@ -220,9 +227,8 @@ def test_resources_of_any_shape_raise_nothing(kind: str, spec: object, data: obj
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{1,20}[a-z0-9]", fullmatch=True)
 
 
-@st.composite
-def any_case(draw: st.DrawFn, text: str) -> str:
-    return "".join(draw(st.sampled_from((character.lower(), character.upper()))) for character in text)
+def any_case(text: str) -> st.SearchStrategy[str]:
+    return st.sampled_from((text, text.lower(), text.upper(), text.swapcase(), text.capitalize()))
 
 
 @st.composite
@@ -266,6 +272,7 @@ def ports(draw: st.DrawFn) -> tuple[dict[str, object], Port]:
     return given_port, port
 
 
+@settings(deadline=None)
 @given(
     st.lists(ports(), min_size=1, max_size=5, unique_by=lambda port: port[1].number),
     NAMES,

@@ -150,6 +150,7 @@ def test_one_broker() -> None:
         ("kind: ConfigMap\nmetadata: {name: a}", "apiVersion is missing"),
         ("apiVersion: v1\nmetadata: {name: a}", "kind is missing"),
         ("apiVersion: v1\nkind: ConfigMap", "metadata is missing"),
+        ("apiVersion: 1\nkind: ConfigMap", "apiVersion: must be text, not a number"),
         ("apiVersion: v1\nkind: ConfigMap\nmetadata: {}", "metadata: name is missing"),
         ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: A}", "metadata.name: a name has up to 253 characters"),
         ("apiVersion: v2\nkind: ConfigMap", "the apiVersion of a ConfigMap is v1, not 'v2'"),
