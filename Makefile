@@ -25,7 +25,7 @@ test: $(VENV)/.installed-test
 
 interop: $(VENV)/.installed-test
 	tests/interop/install
-	$(BIN)/python -m pytest -m interop tests/interop
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m interop tests/interop
 
 docs: $(VENV)/.installed-test
 	$(BIN)/python docs/generate_states.py

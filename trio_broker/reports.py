@@ -13,7 +13,7 @@ from mqttcore.broker.reports import (
     SessionEnded,
 )
 from mqttcore.codes import V5, ReasonCode
-from trio_broker.logs import EventLog
+from trio_broker.logs import EventLog, Level
 
 
 def write_report(log: EventLog, event: Event) -> None:
@@ -51,20 +51,10 @@ def write_report(log: EventLog, event: Event) -> None:
                 **_reason(event.reason_code, event.reason),
             )
         case Decided():
-            log.write(
-                "debug",
-                "decided",
-                event.transport.peer,
-                client_id=event.client_id,
-                protocol=event.transport.name,
-                re_authentication=event.re_authentication,
-                outcome=event.outcome,
-                reason=event.reason,
-                trace="; ".join(
-                    f"{step.method} {step.outcome}" + (f" ({step.message})" if step.message else "")
-                    for step in event.trace
-                ),
-            )
+            for step in event.trace[:-1]:
+                _step(log, "debug", event, step.method, step.outcome, step.message)
+            method = event.trace[-1].method if event.trace else ""
+            _step(log, "info", event, method, event.outcome, event.reason)
         case Reauthenticated():
             log.write(
                 "info" if event.reason_code == ReasonCode.SUCCESS else "warning",
@@ -89,6 +79,19 @@ def write_report(log: EventLog, event: Event) -> None:
             log.write("debug", "session_ended", client_id=event.client_id, discarded=event.discarded)
         case _:
             assert_never(event)
+
+
+def _step(log: EventLog, level: Level, event: Decided, method: str, outcome: str, reason: str) -> None:
+    log.write(
+        level,
+        "re_authentication" if event.re_authentication else "authentication",
+        event.transport.peer,
+        client_id=event.client_id,
+        protocol=event.transport.name,
+        **({"method": method} if method else {}),
+        outcome=outcome,
+        reason=reason,
+    )
 
 
 def _known(**fields: str | None) -> dict[str, str]:

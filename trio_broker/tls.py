@@ -1,6 +1,7 @@
 """TLS on the server side: contexts from files, and handshakes that end in a reason, not in a silence."""
 
 import ssl
+import tempfile
 from pathlib import Path
 
 import trio
@@ -20,9 +21,7 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
             raise ConfigurationError(f"cannot read the TLS {what} {path}: {error.strerror}") from None
         if b"-----BEGIN " not in text:
             raise ConfigurationError(f"the TLS {what} {path} is not a PEM file: it has no -----BEGIN line")
-    # Not create_default_context: its stricter checks are for a client's view of a server.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = bare_context()
     try:
         context.load_cert_chain(certificate, key, password=_refuse_password)
     except _EncryptedKeyError:
@@ -47,7 +46,27 @@ def _refuse_password() -> str:
     raise _EncryptedKeyError
 
 
+def load_key_pair(context: ssl.SSLContext, chain_pem: bytes, key_pem: bytes) -> None:
+    """Load a certificate chain and its key from PEM. Raises ssl.SSLError if they are none, or not of each other."""
+    # The ssl module reads them from files only; this one is nobody else's to read, and gone at once.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pair.pem"
+        path.touch(mode=0o600)
+        path.write_bytes(chain_pem + b"\n" + key_pem)
+        context.load_cert_chain(path, password=_refuse_password)
+
+
+def bare_context() -> ssl.SSLContext:
+    """A server's context for TLS 1.2 and newer, without a certificate yet."""
+    # Not create_default_context: its stricter checks are for a client's view of a server.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 def _reason(error: BaseException | None) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client certificate was refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
     return "the connection ended"

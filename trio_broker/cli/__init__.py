@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 PROGRAM = "trio-broker"
-COMMANDS = ("run", "limits", "pub", "sub")
+COMMANDS = ("run", "up", "check", "explain", "limits", "pub", "sub", "token", "cert", "password")
 """Each is the command of the same name in the module of the same name, imported when it is asked for."""
 
 

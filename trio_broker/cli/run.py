@@ -1,46 +1,24 @@
-"""trio-broker run: the broker as a process."""
+"""trio-broker run: the broker, as manifests say or open to everybody on this machine."""
 
-import gc
-import secrets
-import signal
-import ssl
-import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import click
-import trio
 from attrs import frozen
 
-from mqttcore.broker import Broker, Policy
+from mqttcore.broker import Policy
 from mqttcore.limits import Limits
 from trio_broker.cli import PROGRAM, program_version
+from trio_broker.cli.manifest_options import ManifestOptions, manifest_options
+from trio_broker.cli.serving import Plan, close, listen, plan, raise_file_limit, run_plan
 from trio_broker.errors import ConfigurationError
 from trio_broker.limits import ServerLimits
-from trio_broker.listeners import Listener, open_sockets
-from trio_broker.logs import Level, make_logger
-from trio_broker.server import Server
+from trio_broker.listeners import Listener
+from trio_broker.logs import Level
 from trio_broker.settings import parse_settings
 from trio_broker.tls import server_context
 
-if sys.platform != "win32":
-    import resource
-
 DEFAULT_PORT = 1883
-LOCAL = ("127.0.0.1", "::1")
-"""Where a broker without --bind listens: nobody else's machine reaches it."""
-
-Stop = (signal.SIGINT, signal.SIGTERM)
-
-
-@frozen
-class _Port:
-    option: str
-    number: int
-    tls: ssl.SSLContext | None = None
-    websocket: bool = False
 
 
 class _PortType(click.ParamType[int]):
@@ -57,9 +35,33 @@ PORT = _PortType()
 FILE = click.Path(path_type=Path)
 
 
+@frozen
+class _Ports:
+    """The options that say what is listened on where there is no manifest; None is what was not given."""
+
+    port: int | None
+    ws_port: int | None
+    tls_port: int | None
+    wss_port: int | None
+    tls_cert: Path | None
+    tls_key: Path | None
+
+    def given(self) -> list[str]:
+        names = {
+            "--port": self.port,
+            "--ws-port": self.ws_port,
+            "--tls-port": self.tls_port,
+            "--wss-port": self.wss_port,
+            "--tls-cert": self.tls_cert,
+            "--tls-key": self.tls_key,
+        }
+        return [name for name, value in names.items() if value is not None]
+
+
 @click.command()
-@click.option("--bind", multiple=True, metavar="ADDRESS", help="Listen here; may be repeated. [127.0.0.1 and ::1]")
-@click.option("--port", type=PORT, default=DEFAULT_PORT, show_default=True, help="MQTT over TCP; 0 is a free port.")
+@manifest_options
+@click.option("--bind", multiple=True, metavar="ADDRESS", help="Listen here; may be repeated.  [127.0.0.1 and ::1]")
+@click.option("--port", type=PORT, help=f"MQTT over TCP; 0 is a free port.  [{DEFAULT_PORT}]")
 @click.option("--ws-port", type=PORT, help="MQTT over WebSocket.")
 @click.option("--tls-port", type=PORT, help="MQTT over TLS, with --tls-cert and --tls-key.")
 @click.option("--wss-port", type=PORT, help="MQTT over WebSocket over TLS, with --tls-cert and --tls-key.")
@@ -71,95 +73,72 @@ FILE = click.Path(path_type=Path)
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
 def run(
+    manifests: ManifestOptions,
     bind: tuple[str, ...],
-    port: int,
-    ws_port: int | None,
-    tls_port: int | None,
-    wss_port: int | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
     settings: tuple[str, ...],
     log_format: Literal["text", "json"],
     log_level: Level,
+    **ports: int | Path | None,
 ) -> None:
-    """Run the broker until SIGINT or SIGTERM; a second one ends it at once. Logs go to standard error."""
+    """Run the broker until SIGINT or SIGTERM; a second one ends it at once. Logs go to standard error.
+
+    With MANIFEST, a YAML file or a directory of them, listeners, TLS and authentication are as the manifests say.
+    Without, the broker lets everybody in.
+    """
     try:
         limits, server_limits = parse_settings(settings)
-        context = _tls_context(tls_cert, tls_key, wanted=tls_port is not None or wss_port is not None)
-        ports = [_Port("--port", port)]
-        if tls_port is not None:
-            ports.append(_Port("--tls-port", tls_port, tls=context))
-        if ws_port is not None:
-            ports.append(_Port("--ws-port", ws_port, websocket=True))
-        if wss_port is not None:
-            ports.append(_Port("--wss-port", wss_port, tls=context, websocket=True))
         raise_file_limit()
-        listeners = _open(ports, bind, limits, server_limits)
+        wanted = _Ports(**ports)  # type: ignore[arg-type]
+        if manifests.manifests:
+            planned = _by_manifests(manifests, bind, wanted, limits, server_limits)
+        else:
+            planned = _open_to_all(bind, wanted, limits, server_limits)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
-    broker = Broker(limits, seed=secrets.token_bytes(32), wall_offset=time.time() - time.monotonic())
-    server = Server(broker, limits=server_limits, logger=make_logger(log_format, log_level))
-    # What is loaded by now stays: the collector need not look at it again, nor so often at what comes.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 10, 10)
-    # A second signal, which Python's own handlers would turn into an exception somewhere in a task.
-    for number in Stop:
-        signal.signal(number, signal.SIG_DFL)
-    trio.run(_run, server, listeners)
+    run_plan(planned, log_format, log_level)
 
 
-async def _run(server: Server, listeners: list[Listener]) -> None:
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(*Stop) as signals:
-            await nursery.start(server.serve, listeners)
-            with suppress(BrokenPipeError):  # who started us may not care
-                click.echo(_banner(listeners))
-            async for _ in signals:
-                server.stop()
-                break
-        # Outside, a signal has its default effect again.
+def _by_manifests(
+    manifests: ManifestOptions, bind: tuple[str, ...], ports: _Ports, limits: Limits, server_limits: ServerLimits
+) -> Plan:
+    if given := ports.given():
+        raise click.UsageError(f"{given[0]} does not go with manifests, which say what is listened on")
+    return plan(
+        manifests.configuration(),
+        limits=limits,
+        server_limits=server_limits,
+        bind=bind,
+        tokens=manifests.tokens,
+        resolve={(item.host, item.port): (item.address, item.address_port) for item in manifests.resolve},
+    )
 
 
-def _tls_context(certificate: Path | None, key: Path | None, *, wanted: bool) -> ssl.SSLContext | None:
-    if not wanted:
-        if certificate is not None or key is not None:
+def _open_to_all(bind: tuple[str, ...], ports: _Ports, limits: Limits, server_limits: ServerLimits) -> Plan:
+    context = None
+    if ports.tls_port is None and ports.wss_port is None:
+        if ports.tls_cert is not None or ports.tls_key is not None:
             raise ConfigurationError("--tls-cert and --tls-key are of no use without --tls-port or --wss-port")
-        return None
-    if certificate is None or key is None:
+    elif ports.tls_cert is None or ports.tls_key is None:
         raise ConfigurationError("TLS needs both --tls-cert FILE and --tls-key FILE")
-    return server_context(certificate, key)
-
-
-def raise_file_limit() -> None:
-    """Allow this process as many open files as it may have."""
-    # Every connection is an open file, and the usual soft limit of 1024 is for programs that use select().
-    if sys.platform != "win32":
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _open(ports: list[_Port], bind: tuple[str, ...], limits: Limits, bounds: ServerLimits) -> list[Listener]:
-    listeners: list[Listener] = []
+    else:
+        context = server_context(ports.tls_cert, ports.tls_key)
     policy = Policy(limits=limits)
+    listeners: list[Listener] = []
     try:
-        for port in ports:
-            sockets = open_sockets(
-                bind or LOCAL,
-                port.number,
-                bounds.listen_backlog,
-                optional=() if bind else LOCAL[1:],
-                option=port.option,
-            )
-            listeners += [
-                Listener(socket=sock, policy=policy, tls=port.tls, websocket=port.websocket) for sock in sockets
-            ]
+        for option, number, tls, websocket in (
+            ("--port", DEFAULT_PORT if ports.port is None else ports.port, None, False),
+            ("--tls-port", ports.tls_port, context, False),
+            ("--ws-port", ports.ws_port, None, True),
+            ("--wss-port", ports.wss_port, context, True),
+        ):
+            if number is not None:
+                listeners += listen(
+                    number, bind, server_limits, policy, option=option, context=tls, websocket=websocket
+                )
     except ConfigurationError:
-        for listener in listeners:
-            listener.socket.close()
+        close(listeners)
         raise
-    return listeners
+    return Plan(limits=limits, server_limits=server_limits, listeners=listeners, banner=_banner(listeners))
 
 
 def _banner(listeners: list[Listener]) -> str:

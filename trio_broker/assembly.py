@@ -1,0 +1,139 @@
+"""From a configuration to what runs: authenticators, and policies for ports."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import assert_never
+
+from attrs import frozen
+
+from mqttcore.auth import Authenticator
+from mqttcore.authenticators.chain import Method, chain
+from mqttcore.authenticators.custom import custom
+from mqttcore.authenticators.password import password
+from mqttcore.authenticators.scram import scram_sha_256
+from mqttcore.authenticators.service_account import by_signature, by_token_review
+from mqttcore.authenticators.x509 import TrustAnchors, trust_anchors, x509
+from mqttcore.broker import Policy
+from mqttcore.limits import Limits
+from trio_broker.effects import TokenSource
+from trio_broker.errors import ConfigurationError
+from trio_broker.limits import ServerLimits
+from trio_broker.resources import (
+    METHOD_NAMES,
+    AdditionalValidation,
+    Authentication,
+    CustomSettings,
+    MethodSettings,
+    PasswordSettings,
+    Port,
+    ScramSettings,
+    ServiceAccountTokenSettings,
+    X509Settings,
+)
+from trio_broker.tokens import Tokens, TokensJwks, TokensKubernetes, TokensLocal, TokensOidc
+from trio_broker.tokens.issuer import ISSUER, LocalIssuer
+from trio_broker.tokens.keys import PublishedKeys, from_file, from_issuer, from_url
+from trio_broker.tokens.kubernetes import KubernetesTokens, from_kubeconfig, in_cluster
+
+ServiceAccounts = Mapping[tuple[str, str], Mapping[str, str]]
+
+
+@frozen
+class TokenVerification:
+    """How service account tokens are verified: the method for a tuple of audiences, and the source that it asks."""
+
+    authenticate: Callable[[tuple[str, ...]], Authenticator]
+    source: TokenSource
+
+
+def token_verification(tokens: Tokens | None, accounts: ServiceAccounts, limits: ServerLimits) -> TokenVerification:
+    """What `--tokens` chooses; without it the API server inside a cluster, the local issuer elsewhere.
+
+    `accounts` has the annotations of ServiceAccounts in manifests. Raises ConfigurationError.
+    """
+    if tokens is None:
+        cluster = in_cluster()
+        if cluster is not None:
+            return TokenVerification(by_token_review, KubernetesTokens(cluster, limits))
+        tokens = TokensLocal()
+
+    def in_manifests(namespace: str, name: str) -> Mapping[str, str]:
+        return accounts.get((namespace, name), {})
+
+    match tokens:
+        case TokensKubernetes(kubeconfig):
+            access = in_cluster() if kubeconfig is None else None
+            return TokenVerification(by_token_review, KubernetesTokens(access or from_kubeconfig(kubeconfig), limits))
+        case TokensJwks(Path() as file):
+            return TokenVerification(partial(by_signature, issuer=None), PublishedKeys(from_file(file), in_manifests))
+        case TokensJwks(str() as url):
+            return TokenVerification(
+                partial(by_signature, issuer=None), PublishedKeys(from_url(url, limits), in_manifests)
+            )
+        case TokensOidc(issuer):
+            return TokenVerification(
+                partial(by_signature, issuer=issuer), PublishedKeys(from_issuer(issuer, limits), in_manifests)
+            )
+        case TokensLocal(directory):
+            return _local(directory, accounts)
+        case _:
+            raise AssertionError(tokens)
+
+
+def _local(directory: Path, accounts: ServiceAccounts) -> TokenVerification:
+    issuer = LocalIssuer(directory)
+
+    def annotations(namespace: str, name: str) -> Mapping[str, str]:
+        return {**issuer.annotations(namespace, name), **accounts.get((namespace, name), {})}
+
+    return TokenVerification(partial(by_signature, issuer=ISSUER), PublishedKeys(issuer.fetch, annotations))
+
+
+def authenticator(authentication: Authentication, verification: TokenVerification) -> Authenticator:
+    """The methods of a BrokerAuthentication as one authenticator. Raises ConfigurationError for what cannot be used."""
+    return chain(
+        Method(METHOD_NAMES[type(settings)], _method(authentication, settings, verification))
+        for settings in authentication.methods
+    )
+
+
+def _method(authentication: Authentication, settings: MethodSettings, verification: TokenVerification) -> Authenticator:
+    match settings:
+        case CustomSettings(server):
+            return custom(server)
+        case ServiceAccountTokenSettings(audiences):
+            return verification.authenticate(audiences)
+        case X509Settings(_, attributes, additional_validation):
+            if additional_validation is not AdditionalValidation.NONE:
+                raise ConfigurationError(
+                    f"BrokerAuthentication {authentication.name}: additionalValidation AzureDeviceRegistry is not"
+                    " supported yet; set it to None"
+                )
+            return x509(anchors(settings), attributes)
+        case PasswordSettings(users):
+            return password(users)
+        case ScramSettings(verifiers):
+            return scram_sha_256(verifiers)
+        case _:
+            assert_never(settings)
+
+
+def anchors(settings: X509Settings) -> TrustAnchors:
+    """The certificates that a method X509 trusts."""
+    return trust_anchors(settings.trusted_ca_pem)
+
+
+def policy(port: Port, limits: Limits, verification: TokenVerification) -> Policy:
+    """What holds on a port. Raises ConfigurationError for what cannot be used."""
+    if port.authorization is not None:
+        raise ConfigurationError(
+            f"port {port.number}: BrokerAuthorization {port.authorization.name} cannot be enforced yet, and nothing"
+            " opens without it; take authorizationRef out to run the port with authentication alone"
+        )
+    try:
+        authenticate = None if port.authentication is None else authenticator(port.authentication, verification)
+    except ValueError as error:
+        name = port.authentication.name if port.authentication is not None else ""
+        raise ConfigurationError(f"BrokerAuthentication {name}: {error}") from None
+    return Policy(limits=limits, authenticate=authenticate, name=f"{port.listener}:{port.number}")

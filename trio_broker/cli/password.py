@@ -1,0 +1,38 @@
+"""trio-broker password: what the methods Password and Scram keep of a password."""
+
+import os
+import sys
+from base64 import b64encode
+from hashlib import pbkdf2_hmac, sha256
+from hmac import digest
+
+import argon2
+import click
+
+SCRAM_ITERATIONS = 4096
+SALT_SIZE = 16
+
+
+@click.command()
+@click.option("--scram", is_flag=True, help="Make a SCRAM-SHA-256 verifier instead of an Argon2id hash.")
+def password(scram: bool) -> None:
+    """Ask for a password (or read it from standard input) and print what to put into the Secret.
+
+    The Secret of `passwordSettings` or `scramSettings` has one key per user name, with this as its value.
+    """
+    if sys.stdin.isatty():
+        secret = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        secret = sys.stdin.readline().rstrip("\n")
+    if not secret:
+        raise click.ClickException("the password is empty")
+    click.echo(_scram_verifier(secret) if scram else argon2.PasswordHasher().hash(secret))
+
+
+def _scram_verifier(secret: str) -> str:
+    salt = os.urandom(SALT_SIZE)
+    salted = pbkdf2_hmac("sha256", secret.encode(), salt, SCRAM_ITERATIONS)
+    stored_key = sha256(digest(salted, b"Client Key", "sha256")).digest()
+    server_key = digest(salted, b"Server Key", "sha256")
+    encoded = [b64encode(part).decode() for part in (salt, stored_key, server_key)]
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"

@@ -1,0 +1,119 @@
+"""A local issuer of service account tokens: what a cluster's API server is to `kubectl create token`."""
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import jwt
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from mqttcore.authenticators.effects import JsonWebKeys
+from trio_broker.atomic import write_atomically
+from trio_broker.errors import ConfigurationError
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+"""The `iss` of the tokens, as a cluster's own issuer writes it."""
+DEFAULT_NAMESPACE = "azure-iot-operations"
+KEY_FILE = "issuer.key"
+ACCOUNTS_FOLDER = "service-accounts"
+
+
+@final
+class LocalIssuer:
+    """The issuer of one directory: its key in `issuer.key`, ServiceAccounts in `service-accounts/`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Makes the directory and the key if they are not there.
+
+        Raises ConfigurationError if it cannot, or cannot read them.
+        """
+        self._directory = directory
+        path = directory / KEY_FILE
+        try:
+            if not path.exists():
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                )
+                write_atomically(path, pem, mode=0o600)
+            key = serialization.load_pem_private_key(path.read_bytes(), None)
+        except OSError as error:
+            raise ConfigurationError(f"{path}: {error.strerror}") from None
+        except (ValueError, TypeError):
+            raise ConfigurationError(f"{path}: not a private key; remove it to have a new one made") from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ConfigurationError(f"{path}: not an elliptic-curve key; remove it to have a new one made")
+        self._key = key
+
+    def jwks(self) -> dict[str, list[dict[str, Any]]]:
+        """The issuer's public key as a JSON Web Key Set."""
+        key: dict[str, Any] = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(self._key.public_key()))
+        return {"keys": [key | {"kid": self._key_id(key), "alg": "ES256", "use": "sig"}]}
+
+    async def fetch(self) -> JsonWebKeys:
+        """The key, for PublishedKeys."""
+        return tuple(self.jwks()["keys"])
+
+    def mint(
+        self,
+        name: str,
+        *,
+        audiences: Iterable[str],
+        now: float,
+        duration: float,
+        namespace: str = DEFAULT_NAMESPACE,
+    ) -> str:
+        """A token for a ServiceAccount that is valid for `duration` seconds from `now` (Unix seconds)."""
+        claims = {
+            "aud": list(audiences),
+            "exp": int(now + duration),
+            "iat": int(now),
+            "iss": ISSUER,
+            "jti": str(uuid.uuid4()),
+            "kubernetes.io": {
+                "namespace": namespace,
+                "serviceaccount": {"name": name, "uid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{namespace}/{name}"))},
+            },
+            "nbf": int(now),
+            "sub": f"system:serviceaccount:{namespace}:{name}",
+        }
+        return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self.jwks()["keys"][0]["kid"]})
+
+    def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> None:
+        """Write a ServiceAccount's manifest with these annotations beside those that it has."""
+        document = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "annotations": {**self.annotations(namespace, name), **annotations},
+            },
+        }
+        path = self._account_path(namespace, name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode(), mode=0o644)
+        except OSError as error:
+            raise ConfigurationError(f"{path}: {error.strerror}") from None
+
+    def annotations(self, namespace: str, name: str) -> dict[str, str]:
+        """A ServiceAccount's annotations by its manifest, empty without one or if it cannot be understood."""
+        try:
+            document = yaml.safe_load(self._account_path(namespace, name).read_bytes())
+            found = document["metadata"]["annotations"]
+            return {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, str)}
+        except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+            return {}
+
+    def _account_path(self, namespace: str, name: str) -> Path:
+        # Neither may hold a slash: they are Kubernetes names, which the authenticator and the command check.
+        return self._directory / ACCOUNTS_FOLDER / f"{namespace}.{name}.yaml"
+
+    @staticmethod
+    def _key_id(key: Mapping[str, Any]) -> str:
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"{key['x']}.{key['y']}").hex
