@@ -87,7 +87,7 @@ def _local(directory: Path, accounts: ServiceAccounts) -> TokenVerification:
     def annotations(namespace: str, name: str) -> Mapping[str, str]:
         return {**issuer.annotations(namespace, name), **accounts.get((namespace, name), {})}
 
-    return TokenVerification(partial(by_signature, issuer=ISSUER), PublishedKeys(issuer.fetch, annotations))
+    return TokenVerification(partial(by_signature, issuer=ISSUER), PublishedKeys(issuer.source(), annotations))
 
 
 def authenticator(authentication: Authentication, verification: TokenVerification) -> Authenticator:

@@ -63,7 +63,11 @@ class Performer:
         """The reply to an effect, Failed if it could not be performed."""
         match effect:
             case HttpPost(server, path, body):
-                return await self._client(server).request("POST", path, JSON, body)
+                try:
+                    client = self._client(server)
+                except ValueError as error:
+                    return Failed(str(error))
+                return await client.request("POST", path, JSON, body)
             case ReviewToken(token, audiences):
                 return await self._tokens.review(token, audiences)
             case ServiceAccountAnnotations(namespace, name):
@@ -94,5 +98,7 @@ def _verify_password(password_hash: str, password: bytes) -> bool | Failed:
         return argon2.PasswordHasher().verify(password_hash, password)
     except argon2.exceptions.VerifyMismatchError:
         return False
-    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-        return Failed("the stored hash is not one of Argon2id")
+    except argon2.exceptions.VerificationError as error:
+        return Failed(f"Argon2: {error}")  # such as "Memory allocation error"
+    except (argon2.exceptions.InvalidHashError, UnicodeEncodeError):
+        return Failed("the stored hash is not one of Argon2")

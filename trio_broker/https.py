@@ -20,8 +20,6 @@ Address = tuple[str, int]
 
 KEEP_ALIVE = 30.0
 """Seconds that a connection is kept for the next request."""
-MAXIMUM_REASON = 200
-"""Characters of an error's text that are passed on."""
 
 
 @final
@@ -45,9 +43,9 @@ class HttpsClient:
         """The answer to one request, or why there is none; within `http_timeout` seconds either way."""
         with trio.move_on_after(self._limits.http_timeout):
             answer = await self._try(method, path, headers, body)
-            if answer is None:  # the server closed a connection that was kept: the request never reached it
+            if answer is None:  # as a rule the server was closing a kept connection; to ask twice does no harm
                 answer = await self._try(method, path, headers, body)
-            return answer or Failed("the server closed the connection without an answer")
+            return answer or Failed("the server closed the connection, or what it sent is not HTTP")
         return Failed(f"no complete answer within {self._limits.http_timeout:g} seconds")
 
     async def aclose(self) -> None:
@@ -58,22 +56,55 @@ class HttpsClient:
         self, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes | None
     ) -> HttpAnswer | Failed | None:
         url = self._server.url.rstrip("/") + path
+        answered = False
         try:
             async with self._pool.stream(
                 method, url, headers=[*self._server.headers, *headers], content=body
             ) as response:
-                received = bytearray()
-                async for chunk in response.aiter_stream():
-                    received += chunk
-                    if len(received) > self._limits.http_answer_bytes:
-                        return Failed(f"the answer is longer than {self._limits.http_answer_bytes} bytes")
-                return HttpAnswer(response.status, bytes(received))
-        except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
-            return None
-        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-            return Failed((str(error) or type(error).__name__)[:MAXIMUM_REASON])
+                answered = True
+                return await self._read(response)
+        except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError) as error:
+            if answered:
+                return Failed("the server's answer breaks off")
+            cause = _cause(error)
+            return Failed(_told(cause)) if isinstance(cause, ssl.SSLError) else None
+        except httpcore.ConnectError as error:
+            return Failed(_told(_cause(error)))
         except Exception as error:
             return Failed(type(error).__name__)  # its text may hold a header
+
+    async def _read(self, response: httpcore.Response) -> HttpAnswer | Failed:
+        received = bytearray()
+        too_long = False
+        # Cancelled, not left half-way: that would leave generators of httpcore to the garbage collector.
+        with trio.CancelScope() as scope:
+            async for chunk in response.aiter_stream():
+                received += chunk
+                if len(received) > self._limits.http_answer_bytes:
+                    too_long = True
+                    scope.cancel()
+                    received.clear()
+        if too_long:
+            return Failed(f"the answer is longer than {self._limits.http_answer_bytes} bytes")
+        return HttpAnswer(response.status, bytes(received))
+
+
+def _cause(error: BaseException) -> OSError | None:
+    """The system's or OpenSSL's own error at the root of one of httpcore's."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and (found.strerror or isinstance(found, ssl.SSLError)):
+            return found
+        found = found.exceptions[0] if isinstance(found, BaseExceptionGroup) else found.__cause__
+    return None
+
+
+def _told(error: OSError | None) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate was refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {(error.reason or 'the connection ended').replace('_', ' ').lower()}"
+    return "no connection" if error is None else f"no connection: {error.strerror}"
 
 
 @final
@@ -98,11 +129,12 @@ class _Resolving(httpcore.AsyncNetworkBackend):
 
 def _context(server: HttpServer) -> ssl.SSLContext:
     try:
-        if server.ca_pem is None:
-            context = ssl.create_default_context()
-        else:
-            context = ssl.create_default_context(cadata=server.ca_pem.decode("ascii"))
-            context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # it refuses CAs that `openssl req` makes
+        # What is not ASCII stands between the certificates.
+        cadata = None if server.ca_pem is None else server.ca_pem.decode("ascii", "ignore")
+        context = ssl.create_default_context(cadata=cadata)
+        # The same on every Python: newer ones would refuse CAs that `openssl req` makes, older ones intermediates.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if server.client_cert_pem is not None:
             load_key_pair(context, server.client_cert_pem, server.client_key_pem or b"")
     except (OSError, ValueError):

@@ -34,7 +34,7 @@ def password(hashes: Mapping[str, str]) -> Authenticator:
         if username.startswith(SERVICE_ACCOUNT):
             return NotRelevant(f"a user name that begins with {SERVICE_ACCOUNT} stands for a token")
         known = hashes.get(username)
-        right = yield VerifyPassword(known or somebody, secret)
+        right = yield VerifyPassword(somebody if known is None else known, secret)
         if isinstance(right, Failed):
             return Unavailable(f"the password could not be checked: {right.kind}")
         if known is None or right is not True:

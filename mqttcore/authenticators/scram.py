@@ -4,9 +4,10 @@ client-first comes in CONNECT or AUTH 0x19, server-first goes out and client-fin
 server-final goes out with the CONNACK or AUTH 0x00. There is no channel binding.
 """
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from hashlib import sha256
+from hashlib import sha256, shake_256
 from hmac import compare_digest, digest
 
 from attrs import field, frozen
@@ -21,12 +22,15 @@ from mqttcore.auth import (
     NotRelevant,
     Response,
 )
+from mqttcore.codes import ReasonCode
 
 METHOD = "SCRAM-SHA-256"
 MINIMUM_ITERATIONS = 4096
 """RFC 7677, section 4."""
 MAXIMUM_MESSAGE = 4096
 """Bytes of a client's message."""
+
+_NAME = re.compile(r"([^=]|=2C|=3D)+", re.DOTALL)
 
 
 @frozen
@@ -63,7 +67,7 @@ def scram_sha_256(users: Mapping[str, Verifier]) -> Authenticator:
             known = users.get(username)
             verifier = known or Verifier(
                 somebody.iterations,
-                digest(pretended, username.encode(), "sha256")[: len(somebody.salt)],
+                shake_256(pretended + username.encode()).digest(len(somebody.salt)),
                 somebody.stored_key,
                 somebody.server_key,
             )
@@ -79,7 +83,7 @@ def scram_sha_256(users: Mapping[str, Verifier]) -> Authenticator:
         signature = digest(verifier.stored_key, signed, "sha256")
         client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=True))
         if not compare_digest(sha256(client_key).digest(), verifier.stored_key) or known is None:
-            return Denied("the user name or the password is wrong")
+            return Denied("the user name or the password is wrong", ReasonCode.BAD_USER_NAME_OR_PASSWORD)
         server_final = b"v=" + b64encode(digest(verifier.server_key, signed, "sha256"))
         return Granted(username=username, data=server_final)
 
@@ -113,7 +117,7 @@ def _client_first(data: bytes | None) -> tuple[str, str, str, str]:
     name, nonce = _fields(bare, "nr")
     if not nonce or not nonce.isascii() or not nonce.isprintable():
         raise _Refused("the nonce is empty or not printable ASCII")
-    if not name or "=" in name.replace("=2C", "").replace("=3D", ""):
+    if not _NAME.fullmatch(name):
         raise _Refused("the user name is not encoded as RFC 5802 says")
     return binding, name.replace("=2C", ",").replace("=3D", "="), nonce, bare
 

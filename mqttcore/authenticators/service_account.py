@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any
 
 import jwt
@@ -45,7 +44,12 @@ ALGORITHMS: Mapping[str, tuple[str, str | None]] = {
 secret.
 """
 
-_SUBJECT = re.compile(r"system:serviceaccount:([a-z0-9]([-a-z0-9.]*[a-z0-9])?):([a-z0-9]([-a-z0-9.]*[a-z0-9])?)")
+MAXIMUM_REASON = 200
+"""Characters of an API server's reason that are passed on."""
+
+# A namespace is a DNS label, a service account's name a DNS subdomain: only the latter has dots.
+_SUBJECT = re.compile(r"system:serviceaccount:([a-z0-9]([-a-z0-9]*[a-z0-9])?):([a-z0-9]([-a-z0-9.]*[a-z0-9])?)")
+_WINDOW = 12
 
 
 class _Refused(Exception):
@@ -77,7 +81,7 @@ def by_token_review(audiences: tuple[str, ...]) -> Authenticator:
             if not isinstance(review, TokenReviewed):
                 return Unavailable(f"the token could not be reviewed: {_kind(review)}")
             if not review.authenticated:
-                raise _Refused("the API server does not accept the token")
+                raise _Refused(f"the API server does not accept the token{_reason(review.error, token)}")
             if not set(review.audiences) & set(audiences):
                 raise _Refused(f"the API server reviewed the token for none of the audiences {', '.join(audiences)}")
             account = _account(review.username)
@@ -152,6 +156,13 @@ def _grant(account: _Account, expires_at: float) -> Authentication:
         return Unavailable(f"the attributes of {account.username} could not be looked up: {_kind(annotations)}")
     attributes = attributes_from(annotations, account.namespace, account.name)
     return Granted(username=account.username, attributes=attributes, expires_at=expires_at)
+
+
+def _reason(error: str, token: str) -> str:
+    # The text is the API server's own, and nothing promises that it does not quote what it was given.
+    error = error[:MAXIMUM_REASON]
+    quoted = any(error[start : start + _WINDOW] in token for start in range(len(error) - _WINDOW + 1))
+    return f": {error}" if error.isprintable() and error and not quoted and token not in error else ""
 
 
 def _kind(reply: object) -> str:
@@ -236,7 +247,7 @@ def _number(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15 or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
         raise _Refused(f"the token's claim {name} is not a time")
     return float(value)
 

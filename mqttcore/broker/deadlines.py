@@ -6,6 +6,10 @@ from math import inf
 from typing import final
 
 
+SLACK = 64
+"""Stale entries that are put up with however few the live ones are."""
+
+
 @final
 class Deadlines:
     """The earliest moment at which each item has to be looked at again.
@@ -25,13 +29,17 @@ class Deadlines:
             self._armed[item] = when
             self._serial += 1
             heappush(self._heap, (when, self._serial, item))
-            if len(self._heap) > 2 * len(self._armed) + 64:
-                self._heap = [entry for entry in self._heap if self._armed.get(entry[2]) == entry[0]]
-                heapify(self._heap)
+            self._sweep()
 
     def disarm(self, item: Hashable) -> None:
         """Forget `item`."""
-        self._armed.pop(item, None)
+        if self._armed.pop(item, None) is not None:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        if len(self._heap) > 2 * len(self._armed) + SLACK:
+            self._heap = [entry for entry in self._heap if self._armed.get(entry[2]) == entry[0]]
+            heapify(self._heap)
 
     def next_deadline(self) -> float:
         """When the first item has to be looked at, infinity if there is none."""

@@ -13,7 +13,7 @@ def test_publishes(publish: p.Publish) -> None:
     assert publish.qos == 1
     assert publish.packet_id is not None
     assert publish.topic == "a" or publish.topic_alias is not None
-    assert publish.subscription_identifiers == ()  # [MQTT-3.3.4-6]
+    assert publish.subscription_identifiers == ()
 
 
 @given(subscribes(filters=st.just("a")), unsubscribes(filters=st.just("b")))

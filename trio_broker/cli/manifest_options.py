@@ -5,14 +5,16 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
 from attrs import frozen
 
-from trio_broker.resources import Configuration, Loaded, Problem, load
 from trio_broker.tokens import Tokens, TokensJwks, TokensKubernetes, TokensLocal, TokensOidc
+
+if TYPE_CHECKING:
+    from trio_broker.resources import Configuration, Loaded, Problem
 
 T = TypeVar("T")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
@@ -38,11 +40,14 @@ class ManifestOptions:
     resolve: tuple[Resolve, ...]
     tokens: Tokens | None
 
-    def load(self) -> Loaded:
+    def load(self) -> "Loaded":
         """Read the manifests."""
+        # Imported here, so that a broker without manifests does not carry cryptography and YAML in memory.
+        from trio_broker.resources import load
+
         return load(self.manifests, configmaps=self.configmaps, secrets=self.secrets)
 
-    def configuration(self) -> Configuration:
+    def configuration(self) -> "Configuration":
         """The configuration, with warnings on standard error; with problems, these and exit status 2."""
         loaded = self.load()
         tell_problems(loaded)
@@ -51,13 +56,13 @@ class ManifestOptions:
         return loaded.configuration
 
 
-def tell_problems(loaded: Loaded) -> None:
+def tell_problems(loaded: "Loaded") -> None:
     """Write problems and warnings to standard error, one per line."""
     _tell("error", loaded.problems)
     _tell("warning", loaded.warnings)
 
 
-def _tell(kind: str, problems: Iterable[Problem]) -> None:
+def _tell(kind: str, problems: "Iterable[Problem]") -> None:
     for problem in problems:
         click.echo(f"{kind}: {problem}", err=True)
 

@@ -1,7 +1,6 @@
 """trio-broker password: what the methods Password and Scram keep of a password."""
 
 import os
-import sys
 from base64 import b64encode
 from hashlib import pbkdf2_hmac, sha256
 from hmac import digest
@@ -11,6 +10,8 @@ import click
 
 SCRAM_ITERATIONS = 4096
 SALT_SIZE = 16
+MAXIMUM_PASSWORD = 65_535
+"""Bytes, MQTT 5.0 section 1.5.6."""
 
 
 @click.command()
@@ -20,18 +21,22 @@ def password(scram: bool) -> None:
 
     The Secret of `passwordSettings` or `scramSettings` has one key per user name, with this as its value.
     """
-    if sys.stdin.isatty():
-        secret = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    stdin = click.get_binary_stream("stdin")
+    if stdin.isatty():
+        # On standard error: standard output may be the file that the result goes to.
+        secret = os.fsencode(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
     else:
-        secret = sys.stdin.readline().rstrip("\n")
+        secret = stdin.readline(MAXIMUM_PASSWORD + 2).rstrip(b"\r\n")
     if not secret:
         raise click.ClickException("the password is empty")
+    if len(secret) > MAXIMUM_PASSWORD:
+        raise click.ClickException(f"the password is longer than the {MAXIMUM_PASSWORD} bytes that MQTT can carry")
     click.echo(_scram_verifier(secret) if scram else argon2.PasswordHasher().hash(secret))
 
 
-def _scram_verifier(secret: str) -> str:
+def _scram_verifier(secret: bytes) -> str:
     salt = os.urandom(SALT_SIZE)
-    salted = pbkdf2_hmac("sha256", secret.encode(), salt, SCRAM_ITERATIONS)
+    salted = pbkdf2_hmac("sha256", secret, salt, SCRAM_ITERATIONS)
     stored_key = sha256(digest(salted, b"Client Key", "sha256")).digest()
     server_key = digest(salted, b"Server Key", "sha256")
     encoded = [b64encode(part).decode() for part in (salt, stored_key, server_key)]

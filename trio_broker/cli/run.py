@@ -10,7 +10,7 @@ from mqttcore.broker import Policy
 from mqttcore.limits import Limits
 from trio_broker.cli import PROGRAM, program_version
 from trio_broker.cli.manifest_options import ManifestOptions, manifest_options
-from trio_broker.cli.serving import Plan, close, listen, plan, raise_file_limit, run_plan
+from trio_broker.cli.serving import Plan, close, listen, raise_file_limit, run_plan
 from trio_broker.errors import ConfigurationError
 from trio_broker.limits import ServerLimits
 from trio_broker.listeners import Listener
@@ -103,6 +103,9 @@ def _by_manifests(
 ) -> Plan:
     if given := ports.given():
         raise click.UsageError(f"{given[0]} does not go with manifests, which say what is listened on")
+    # Imported here, so that a broker without manifests does not carry cryptography, YAML and HTTP in memory.
+    from trio_broker.cli.planning import plan
+
     return plan(
         manifests.configuration(),
         limits=limits,

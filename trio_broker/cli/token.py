@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from mqttcore.authenticators.service_account import ANNOTATION_PREFIXES
 from trio_broker.errors import ConfigurationError
 from trio_broker.resources.duration import parse_duration
 from trio_broker.tokens import SESSION_DIRECTORY
 from trio_broker.tokens.issuer import DEFAULT_NAMESPACE, LocalIssuer
 
-_KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
 @click.group()
@@ -20,9 +22,23 @@ def token() -> None:
 
 
 def _name(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not _KUBERNETES_NAME.fullmatch(value):
-        raise click.BadParameter(f"{value!r}: a Kubernetes name has 1 to 63 of a-z, 0-9 and -, with no - at either end")
+    if not _NAME.fullmatch(value):
+        raise click.BadParameter(
+            f"{value!r}: a service account's name has 1 to 253 of a-z, 0-9, - and ., a letter or digit at both ends"
+        )
     return value
+
+
+def _namespace(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not _LABEL.fullmatch(value):
+        raise click.BadParameter(f"{value!r}: a namespace has 1 to 63 of a-z, 0-9 and -, with no - at either end")
+    return value
+
+
+def _audiences(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(values):
+        raise click.BadParameter("an audience cannot be empty")
+    return values
 
 
 def _duration(_ctx: click.Context, _parameter: click.Parameter, value: str) -> float:
@@ -44,8 +60,9 @@ def _annotations(_ctx: click.Context, _parameter: click.Parameter, values: tuple
 
 @token.command()
 @click.argument("name", callback=_name)
-@click.option("--audience", "audiences", multiple=True, required=True, metavar="A", help="Whom it is for; repeatable.")
-@click.option("--namespace", default=DEFAULT_NAMESPACE, show_default=True, callback=_name)
+@click.option("--audience", "audiences", multiple=True, required=True, metavar="A", callback=_audiences,
+              help="Whom it is for, as the manifest's audiences say; repeatable.")  # fmt: skip
+@click.option("--namespace", default=DEFAULT_NAMESPACE, show_default=True, callback=_namespace)
 @click.option("--duration", default="1h", show_default=True, callback=_duration, help="How long it is valid: 1h, 90m.")
 @click.option(
     "--annotation", "annotations", multiple=True, callback=_annotations, metavar="K=V",
@@ -73,6 +90,9 @@ def create(
     try:
         issuer = LocalIssuer(directory)
         if annotations:
+            for key in annotations:
+                if not key.startswith(ANNOTATION_PREFIXES):
+                    click.echo(f"note: {key} makes no attribute; write aio-broker-auth/{key} for one", err=True)
             issuer.annotate(namespace, name, annotations)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None

@@ -9,9 +9,10 @@ import click
 import jwt
 import trio
 
-from trio_broker.cli.serving import plan, raise_file_limit, run_plan
+from trio_broker.cli.planning import plan
+from trio_broker.cli.serving import raise_file_limit, run_plan
 from trio_broker.errors import ConfigurationError
-from trio_broker.logs import Level
+from trio_broker.logs import EventLog, Level
 from trio_broker.pki_files import CHAIN_FILE, PRIVATE, ROOTS_FILE, client_certificate, open_authority, write_file
 from trio_broker.resources import (
     Authentication,
@@ -34,6 +35,8 @@ AUDIENCES = ("aio-internal", "aio-mq")
 TOKEN_FILE = "token.txt"
 TOKEN_LIFETIME = 3600.0
 """Seconds that the token is valid."""
+RETRY = 60.0
+"""Seconds until a replacement of the token that failed is tried again."""
 TOKEN_REPLACED_AT = 0.8
 """The part of its life after which the token is replaced, as the kubelet does."""
 OPEN_PORT, X509_PORT, TOKEN_PORT, CLUSTER_PORT, WEBSOCKET_PORT = 1883, 8883, 8884, 18883, 8080
@@ -76,10 +79,15 @@ class _TokenFile:
             return 0.0
         return issued + TOKEN_REPLACED_AT * (expires - issued)
 
-    async def keep(self) -> None:
+    async def keep(self, log: EventLog) -> None:
         """Replace the token whenever that is due."""
         while True:
-            await trio.sleep(self.refresh())
+            try:
+                due_in = self.refresh()
+            except ConfigurationError as error:
+                log.write("error", "token_not_replaced", reason=str(error))
+                due_in = RETRY
+            await trio.sleep(due_in)
 
 
 @click.command()

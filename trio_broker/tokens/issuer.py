@@ -11,15 +11,20 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from mqttcore.auth import Failed
 from mqttcore.authenticators.effects import JsonWebKeys
 from trio_broker.atomic import write_atomically
 from trio_broker.errors import ConfigurationError
+from trio_broker.tokens.source import LOCAL, KeySource
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 """The `iss` of the tokens, as a cluster's own issuer writes it."""
 DEFAULT_NAMESPACE = "azure-iot-operations"
 KEY_FILE = "issuer.key"
 ACCOUNTS_FOLDER = "service-accounts"
+
+# The manifest is read for every client: libyaml, where there is one, takes a tenth of the time.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @final
@@ -40,23 +45,38 @@ class LocalIssuer:
                     serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
                 )
                 write_atomically(path, pem, mode=0o600)
+        except OSError as error:
+            raise ConfigurationError(f"{path}: {error.strerror}") from None
+        self._key = self._read_key()
+
+    def _read_key(self) -> ec.EllipticCurvePrivateKey:
+        path = self._directory / KEY_FILE
+        try:
             key = serialization.load_pem_private_key(path.read_bytes(), None)
         except OSError as error:
             raise ConfigurationError(f"{path}: {error.strerror}") from None
         except (ValueError, TypeError):
             raise ConfigurationError(f"{path}: not a private key; remove it to have a new one made") from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ConfigurationError(f"{path}: not an elliptic-curve key; remove it to have a new one made")
-        self._key = key
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise ConfigurationError(f"{path}: not a key of the curve P-256; remove it to have a new one made")
+        return key
 
     def jwks(self) -> dict[str, list[dict[str, Any]]]:
         """The issuer's public key as a JSON Web Key Set."""
         key: dict[str, Any] = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(self._key.public_key()))
         return {"keys": [key | {"kid": self._key_id(key), "alg": "ES256", "use": "sig"}]}
 
-    async def fetch(self) -> JsonWebKeys:
-        """The key, for PublishedKeys."""
-        return tuple(self.jwks()["keys"])
+    def source(self) -> KeySource:
+        """The key, for PublishedKeys: the one that is in the directory now."""
+
+        async def fetch() -> JsonWebKeys | Failed:
+            try:
+                self._key = self._read_key()
+            except ConfigurationError as error:
+                return Failed(str(error))
+            return tuple(self.jwks()["keys"])
+
+        return KeySource(fetch, *LOCAL)
 
     def mint(
         self,
@@ -104,14 +124,15 @@ class LocalIssuer:
     def annotations(self, namespace: str, name: str) -> dict[str, str]:
         """A ServiceAccount's annotations by its manifest, empty without one or if it cannot be understood."""
         try:
-            document = yaml.safe_load(self._account_path(namespace, name).read_bytes())
+            document = yaml.load(self._account_path(namespace, name).read_bytes(), _Loader)
             found = document["metadata"]["annotations"]
             return {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, str)}
-        except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
             return {}
 
     def _account_path(self, namespace: str, name: str) -> Path:
-        # Neither may hold a slash: they are Kubernetes names, which the authenticator and the command check.
+        # Neither may hold a slash, nor the first a dot: they are Kubernetes names, as the authenticator and the command
+        # check.
         return self._directory / ACCOUNTS_FOLDER / f"{namespace}.{name}.yaml"
 
     @staticmethod

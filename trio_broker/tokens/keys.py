@@ -1,7 +1,7 @@
 """Published signing keys: a JWKS in a file, at a URL, or where an OpenID Connect issuer says."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 from typing import Any, final
@@ -12,13 +12,8 @@ from mqttcore.auth import Failed
 from mqttcore.authenticators.effects import HttpAnswer, HttpServer, JsonWebKeys, TokenReviewed
 from trio_broker.https import HttpsClient
 from trio_broker.limits import ServerLimits
+from trio_broker.tokens.source import LOCAL, REMOTE, KeySource
 
-KEYS_MAXIMUM_AGE = 300.0
-"""Seconds that fetched keys are used without being fetched anew."""
-KEYS_MINIMUM_AGE = 10.0
-"""Seconds between two fetches at least, whatever keys tokens name."""
-
-Fetch = Callable[[], Awaitable[JsonWebKeys | Failed]]
 Accounts = Callable[[str, str], Mapping[str, str]]
 """The annotations of the ServiceAccount with this namespace and name, empty if there is none."""
 
@@ -27,26 +22,47 @@ Accounts = Callable[[str, str], Mapping[str, str]]
 class PublishedKeys:
     """Keys that are fetched and kept for a while; verification itself is the authenticator's."""
 
-    def __init__(self, fetch: Fetch, accounts: Accounts) -> None:
-        self._fetch = fetch
+    def __init__(self, source: KeySource, accounts: Accounts) -> None:
+        self._source = source
         self._accounts = accounts
-        self._keys: JsonWebKeys | Failed = Failed("not fetched yet")
-        self._good: JsonWebKeys | None = None
+        self._keys: JsonWebKeys | None = None
+        self._failed = Failed("not fetched yet")
         self._fetched_at = -inf
-        self._lock = trio.Lock()
+        self._tried_at = -inf
+        self._fetching: trio.Event | None = None
 
     async def keys(self, key_id: str | None) -> JsonWebKeys | Failed:
-        """The keys; those of the last fetch that succeeded while the source cannot be reached."""
-        async with self._lock:
-            age = trio.current_time() - self._fetched_at
-            known = self._good is not None and (key_id is None or any(key.get("kid") == key_id for key in self._good))
-            if age >= KEYS_MAXIMUM_AGE or (not known and age >= KEYS_MINIMUM_AGE):
-                fetched = await self._fetch()
-                self._fetched_at = trio.current_time()
-                self._keys = fetched
-                if not isinstance(fetched, Failed):
-                    self._good = fetched
-        return self._keys if self._good is None else self._good
+        """The keys; those of the last fetch that succeeded while the source cannot be reached.
+
+        Whoever asks while they are being fetched waits for the same fetch, unless what is here will do.
+        """
+        now = trio.current_time()
+        if now - self._fetched_at >= self._source.maximum_age or not self._has(key_id):
+            if self._fetching is None and now - self._tried_at >= self._source.minimum_age:
+                self._tried_at = now
+                self._fetching = trio.Event()
+                # Nobody's own task: a client that goes away would take the fetch that others wait for with it.
+                trio.lowlevel.spawn_system_task(self._fetch, self._fetching)
+            if self._fetching is not None:
+                await self._fetching.wait()
+        return self._failed if self._keys is None else self._keys
+
+    def _has(self, key_id: str | None) -> bool:
+        return self._keys is not None and (key_id is None or any(key.get("kid") == key_id for key in self._keys))
+
+    async def _fetch(self, done: trio.Event) -> None:
+        try:
+            fetched = await self._source.fetch()
+        except Exception as error:  # out of a system task it would end the program
+            fetched = Failed(type(error).__name__)
+        finally:
+            self._fetching = None
+            done.set()
+        if isinstance(fetched, Failed):
+            self._failed = fetched
+        else:
+            self._keys = fetched
+            self._fetched_at = trio.current_time()
 
     async def annotations(self, namespace: str, name: str) -> Mapping[str, str] | Failed:
         """What the manifests say about the ServiceAccount."""
@@ -60,8 +76,8 @@ class PublishedKeys:
         """Nothing stays open between fetches."""
 
 
-def from_file(path: Path) -> Fetch:
-    """Fetches a JWKS file."""
+def from_file(path: Path) -> KeySource:
+    """The keys of a JWKS file."""
 
     async def fetch() -> JsonWebKeys | Failed:
         try:
@@ -69,21 +85,21 @@ def from_file(path: Path) -> Fetch:
         except OSError as error:
             return Failed(f"{path}: {error.strerror}")
 
-    return fetch
+    return KeySource(fetch, *LOCAL)
 
 
-def from_url(url: str, limits: ServerLimits, ca_pem: bytes | None = None) -> Fetch:
-    """Fetches the JWKS at an https URL."""
+def from_url(url: str, limits: ServerLimits, ca_pem: bytes | None = None) -> KeySource:
+    """The keys of the JWKS at an https URL."""
 
     async def fetch() -> JsonWebKeys | Failed:
         body = await _get(url, limits, ca_pem)
         return body if isinstance(body, Failed) else read_jwks(body)
 
-    return fetch
+    return KeySource(fetch, *REMOTE)
 
 
-def from_issuer(issuer: str, limits: ServerLimits, ca_pem: bytes | None = None) -> Fetch:
-    """Fetches the JWKS that the issuer's discovery document names (OpenID Connect Discovery 1.0, section 4)."""
+def from_issuer(issuer: str, limits: ServerLimits, ca_pem: bytes | None = None) -> KeySource:
+    """The keys of the JWKS that an issuer's discovery document names (OpenID Connect Discovery 1.0, section 4)."""
 
     async def fetch() -> JsonWebKeys | Failed:
         body = await _get(issuer.rstrip("/") + "/.well-known/openid-configuration", limits, ca_pem)
@@ -98,7 +114,7 @@ def from_issuer(issuer: str, limits: ServerLimits, ca_pem: bytes | None = None) 
         body = await _get(url, limits, ca_pem)
         return body if isinstance(body, Failed) else read_jwks(body)
 
-    return fetch
+    return KeySource(fetch, *REMOTE)
 
 
 def read_jwks(body: bytes) -> JsonWebKeys | Failed:

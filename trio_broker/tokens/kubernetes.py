@@ -20,6 +20,11 @@ from trio_broker.limits import ServerLimits
 MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its own token and the API server's CA."""
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
+MEANINGS = {
+    401: ": it does not accept the broker's own credentials",
+    403: ": the broker's own account lacks the right to do this",
+}
+"""What HTTP statuses of an API server mean to us."""
 
 
 @frozen(kw_only=True)
@@ -50,16 +55,34 @@ def from_kubeconfig(path: Path | None = None) -> ClusterAccess:
     Raises ConfigurationError that says what is missing, or not supported here.
     """
     if path is None:
-        path = Path(os.environ.get("KUBECONFIG", "").split(os.pathsep)[0] or DEFAULT_KUBECONFIG)
+        path = _usual_kubeconfig()
     path = path.expanduser()
     try:
         config = yaml.safe_load(_read(path, "the kubeconfig"))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigurationError(f"{path}: not YAML") from None
     try:
         return _Kubeconfig(path, config).access()
     except (AttributeError, TypeError, KeyError):
         raise ConfigurationError(f"{path}: not a kubeconfig") from None
+
+
+def _usual_kubeconfig() -> Path:
+    named = [name for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
+    if len(named) > 1:
+        raise ConfigurationError("KUBECONFIG names several files; say which with --tokens kubernetes:FILE")
+    return Path(named[0]) if named else DEFAULT_KUBECONFIG
+
+
+UNSUPPORTED = {
+    "insecure-skip-tls-verify": "give the API server's certificate-authority instead",
+    "proxy-url": "the API server must be reachable directly",
+    "exec": "use a token, a tokenFile or a client certificate",
+    "auth-provider": "use a token, a tokenFile or a client certificate",
+    "username": "use a token, a tokenFile or a client certificate",
+    "as": "use the credentials of that user",
+}
+"""What a cluster or user of a kubeconfig may have that is refused, and what to do instead."""
 
 
 @final
@@ -72,21 +95,11 @@ class _Kubeconfig:
         context = self._named("contexts", self._config.get("current-context"), "context")
         cluster = self._named("clusters", context.get("cluster"), "cluster")
         user = self._named("users", context.get("user"), "user")
-        if cluster.get("insecure-skip-tls-verify"):
-            raise ConfigurationError(f"{self._path}: insecure-skip-tls-verify is not supported: give the CA instead")
-        if "exec" in user or "auth-provider" in user:
-            raise ConfigurationError(
-                f"{self._path}: credentials from a program are not supported; use a token, a tokenFile or a certificate"
-            )
-        url = str(cluster["server"])
-        if not url.startswith("https://"):
-            raise ConfigurationError(f"{self._path}: the server's URL must begin with https://")
-        resolve: dict[Address, Address] = {}
-        if name := cluster.get("tls-server-name"):
-            parts = urlsplit(url)
-            port = parts.port or 443
-            resolve[name, port] = (parts.hostname or "", port)
-            url = f"https://{name}:{port}{parts.path}"
+        for holder in (cluster, user):
+            for key, advice in UNSUPPORTED.items():
+                if holder.get(key):
+                    raise ConfigurationError(f"{self._path}: {key} is not supported: {advice}")
+        url, resolve = self._url(cluster)
         token_file = user.get("tokenFile")
         return ClusterAccess(
             server=HttpServer(
@@ -95,10 +108,25 @@ class _Kubeconfig:
                 client_cert_pem=self._material(user, "client-certificate"),
                 client_key_pem=self._material(user, "client-key"),
             ),
-            token=user.get("token"),
-            token_file=None if token_file is None else self._path.parent / token_file,
+            token=user.get("token") or None,
+            token_file=self._path.parent / token_file if token_file else None,
             resolve=resolve,
         )
+
+    def _url(self, cluster: Mapping[str, Any]) -> tuple[str, dict[Address, Address]]:
+        """The URL, and where to connect to instead of its name if the certificate is for another."""
+        url = cluster["server"]
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port or 443
+        except ValueError:
+            raise ConfigurationError(f"{self._path}: the server's URL cannot be understood") from None
+        if parts.scheme != "https" or not host:
+            raise ConfigurationError(f"{self._path}: the server's URL must begin with https://")
+        name = cluster.get("tls-server-name")
+        if not name:
+            return url, {}
+        return f"https://{name}:{port}{parts.path}", {(name.lower(), port): (host, port)}
 
     def _named(self, kind: str, name: object, field_name: str) -> Mapping[str, Any]:
         for item in self._config.get(kind) or ():
@@ -149,7 +177,9 @@ class KubernetesTokens:
         )
         if isinstance(answer, Failed):
             return answer
-        status = _mapping(answer.get("status"))
+        status = answer.get("status")
+        if answer.get("kind") != "TokenReview" or not isinstance(status, dict):
+            return Failed("the API server's answer is not a TokenReview")
         user = _mapping(status.get("user"))
         reviewed = status.get("audiences")
         return TokenReviewed(
@@ -165,6 +195,8 @@ class KubernetesTokens:
         answer = await self._request("GET", path, None, (200, 404))
         if isinstance(answer, Failed):
             return answer
+        if answer.get("kind") not in ("ServiceAccount", "Status"):
+            return Failed("the API server's answer is not a ServiceAccount")
         annotations = _mapping(_mapping(answer.get("metadata")).get("annotations"))
         return {key: value for key, value in annotations.items() if isinstance(value, str)}
 
@@ -194,7 +226,8 @@ class KubernetesTokens:
         if not isinstance(answer, HttpAnswer):
             return Failed(f"the API server could not be asked: {answer.kind}")
         if answer.status not in fine:
-            return Failed(f"the API server answered with HTTP status {answer.status}")
+            meaning = MEANINGS.get(answer.status, "")
+            return Failed(f"the API server answered with HTTP status {answer.status}{meaning}")
         try:
             value = json.loads(answer.body)
         except (ValueError, RecursionError):

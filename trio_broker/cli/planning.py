@@ -1,0 +1,64 @@
+"""From a configuration to what is to run."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from mqttcore.limits import Limits
+from trio_broker import assembly
+from trio_broker.cli.serving import Plan, Task, close, listen
+from trio_broker.effects import Performer
+from trio_broker.https import Address
+from trio_broker.limits import ServerLimits
+from trio_broker.listeners import Listener
+from trio_broker.port_tls import PortTls, renew_certificates
+from trio_broker.resources import METHOD_NAMES, Configuration, Port
+from trio_broker.tokens import SESSION_DIRECTORY, Tokens, TokensLocal
+
+
+def plan(
+    configuration: Configuration,
+    *,
+    limits: Limits,
+    server_limits: ServerLimits,
+    bind: Sequence[str],
+    tokens: Tokens | None,
+    resolve: Mapping[Address, Address],
+    tasks: Sequence[Task] = (),
+    epilogue: str = "",
+) -> Plan:
+    """What runs a configuration. Raises ConfigurationError; nothing is left open then."""
+    verification = assembly.token_verification(tokens, configuration.service_accounts, server_limits)
+    directory = tokens.directory if isinstance(tokens, TokensLocal) else SESSION_DIRECTORY
+    listeners: list[Listener] = []
+    certificates: list[PortTls] = []
+    lines = []
+    try:
+        for port in configuration.ports:
+            policy = assembly.policy(port, limits, verification)
+            tls = None if port.tls is None else PortTls(port, directory, time.time())
+            opened = listen(port.number, bind, server_limits, policy, option="another port in the BrokerListener",
+                            context=None if tls is None else tls.context, websocket=port.websocket)  # fmt: skip
+            listeners += opened
+            certificates += [] if tls is None else [tls]
+            lines += [f"  {listener.url:<28} {_told(port)}" for listener in opened]
+    except BaseException:
+        close(listeners)
+        raise
+    performer = Performer(verification.source, limits=server_limits, resolve=resolve)
+    return Plan(
+        limits=limits,
+        server_limits=server_limits,
+        listeners=listeners,
+        banner="\n".join(
+            ["trio-broker is listening on", *lines, *([epilogue] if epilogue else []), "Ctrl-C stops it."]
+        ),
+        perform=performer.perform,
+        tasks=(partial(renew_certificates, certificates), *tasks),
+    )
+
+
+def _told(port: Port) -> str:
+    if port.authentication is None:
+        return f"{port.listener}: no authentication, everybody may do everything"
+    return f"{port.listener}: {', then '.join(METHOD_NAMES[type(method)] for method in port.authentication.methods)}"
