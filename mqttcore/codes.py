@@ -83,71 +83,18 @@ class ReasonCode(IntEnum):
         return self >= 0x80
 
 
-def _codes(*values: int) -> dict[int, ReasonCode]:
-    return {value: ReasonCode(value) for value in values}
+def _codes(values: str) -> dict[int, ReasonCode]:
+    return {value: ReasonCode(value) for value in bytes.fromhex(values)}
 
 
 # Which codes each packet may carry. Decoding looks the byte up here, so an unlisted one is malformed.
-CONNACK_CODES = _codes(
-    0x00,
-    0x80,
-    0x81,
-    0x82,
-    0x83,
-    0x84,
-    0x85,
-    0x86,
-    0x87,
-    0x88,
-    0x89,
-    0x8A,
-    0x8C,
-    0x90,
-    0x95,
-    0x97,
-    0x99,
-    0x9A,
-    0x9B,
-    0x9C,
-    0x9D,
-    0x9F,
-)
-PUBACK_CODES = _codes(0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99)
-PUBREL_CODES = _codes(0x00, 0x92)
-SUBACK_CODES = _codes(0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2)
-UNSUBACK_CODES = _codes(0x00, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91)
-DISCONNECT_CODES = _codes(
-    0x00,
-    0x04,
-    0x80,
-    0x81,
-    0x82,
-    0x83,
-    0x87,
-    0x89,
-    0x8B,
-    0x8D,
-    0x8E,
-    0x8F,
-    0x90,
-    0x93,
-    0x94,
-    0x95,
-    0x96,
-    0x97,
-    0x98,
-    0x99,
-    0x9A,
-    0x9B,
-    0x9C,
-    0x9D,
-    0x9E,
-    0x9F,
-    0xA0,
-    0xA1,
-    0xA2,
-)
-AUTH_CODES = _codes(0x00, 0x18, 0x19)
+CONNACK_CODES = _codes("00 80 81 82 83 84 85 86 87 88 89 8A 8C 90 95 97 99 9A 9B 9C 9D 9F")
+PUBACK_CODES = _codes("00 10 80 83 87 90 91 97 99")
+PUBREL_CODES = _codes("00 92")
+SUBACK_CODES = _codes("00 01 02 80 83 87 8F 91 97 9E A1 A2")
+UNSUBACK_CODES = _codes("00 11 80 83 87 8F 91")
+DISCONNECT_CODES = _codes("00 04 80 81 82 83 87 89 8B 8C 8D 8E 8F 90 93 94 95 96 97 98 99 9A 9B 9C 9D 9E 9F A0 A1 A2")
+AUTH_CODES = _codes("00 18 19")
 
 # CONNACK return codes of MQTT 3.1.1 (its section 3.2.2.3) for the reason codes that have a counterpart there.
 V311_RETURN_CODES = {

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from attrs import frozen
 
-from mqttcore.auth import Authenticator
+from mqttcore.auth import Action, Authenticator
 from mqttcore.authenticators.chain import Method, chain
 from mqttcore.authenticators.custom import custom
 from mqttcore.authenticators.password import password
@@ -15,6 +15,7 @@ from mqttcore.authenticators.scram import scram_sha_256
 from mqttcore.authenticators.service_account import by_signature, by_token_review
 from mqttcore.authenticators.x509 import TrustAnchors, trust_anchors, x509
 from mqttcore.broker import Policy
+from mqttcore.broker.authorization import Resource, Rule, authorizer
 from mqttcore.limits import Limits
 from trio_broker.effects import TokenSource
 from trio_broker.errors import ConfigurationError
@@ -23,10 +24,12 @@ from trio_broker.resources import (
     METHOD_NAMES,
     AdditionalValidation,
     Authentication,
+    Authorization,
     CustomSettings,
     MethodSettings,
     PasswordSettings,
     Port,
+    ResourceMethod,
     ScramSettings,
     ServiceAccountTokenSettings,
     X509Settings,
@@ -126,14 +129,32 @@ def anchors(settings: X509Settings) -> TrustAnchors:
 
 def policy(port: Port, limits: Limits, verification: TokenVerification) -> Policy:
     """What holds on a port. Raises ConfigurationError for what cannot be used."""
-    if port.authorization is not None:
-        raise ConfigurationError(
-            f"port {port.number}: BrokerAuthorization {port.authorization.name} cannot be enforced yet, and nothing"
-            " opens without it; take authorizationRef out to run the port with authentication alone"
-        )
     try:
         authenticate = None if port.authentication is None else authenticator(port.authentication, verification)
     except ValueError as error:
         name = port.authentication.name if port.authentication is not None else ""
         raise ConfigurationError(f"BrokerAuthentication {name}: {error}") from None
-    return Policy(limits=limits, authenticate=authenticate, name=f"{port.listener}:{port.number}")
+    authorize = None if port.authorization is None else authorizer(_rules(port.authorization))
+    return Policy(limits=limits, authenticate=authenticate, authorize=authorize, name=f"{port.listener}:{port.number}")
+
+
+_ACTIONS = {
+    ResourceMethod.CONNECT: Action.CONNECT,
+    ResourceMethod.PUBLISH: Action.PUBLISH,
+    ResourceMethod.SUBSCRIBE: Action.SUBSCRIBE,
+}
+
+
+def _rules(authorization: Authorization) -> list[Rule]:
+    return [
+        Rule(
+            usernames=rule.principals.usernames,
+            client_ids=rule.principals.client_ids,
+            attributes=rule.principals.attributes,
+            resources=tuple(
+                Resource(action=_ACTIONS[resource.method], client_ids=resource.client_ids, topics=resource.topics)
+                for resource in rule.broker_resources
+            ),
+        )
+        for rule in authorization.rules
+    ]

@@ -5,7 +5,6 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from typing import final
 
-
 SLACK = 64
 """Stale entries that are put up with however few the live ones are."""
 
