@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mqttcore.auth import Action, Authenticator
 from mqttcore.authenticators.chain import Method, chain
@@ -16,6 +16,7 @@ from mqttcore.authenticators.service_account import by_signature, by_token_revie
 from mqttcore.authenticators.x509 import TrustAnchors, trust_anchors, x509
 from mqttcore.broker import Policy
 from mqttcore.broker.authorization import Resource, Rule, authorizer
+from mqttcore.connection import FRAME_MAXIMUM
 from mqttcore.limits import Limits
 from trio_broker.effects import TokenSource
 from trio_broker.errors import ConfigurationError
@@ -25,10 +26,13 @@ from trio_broker.resources import (
     AdditionalValidation,
     Authentication,
     Authorization,
+    BrokerSettings,
     CustomSettings,
+    MemoryProfile,
     MethodSettings,
     PasswordSettings,
     Port,
+    QueueStrategy,
     ResourceMethod,
     ScramSettings,
     ServiceAccountTokenSettings,
@@ -39,6 +43,7 @@ from trio_broker.tokens.issuer import ISSUER, LocalIssuer
 from trio_broker.tokens.keys import PublishedKeys, from_file, from_issuer, from_url
 from trio_broker.tokens.kubernetes import KubernetesTokens, from_kubeconfig, in_cluster
 
+MEBIBYTE = 1_048_576
 ServiceAccounts = Mapping[tuple[str, str], Mapping[str, str]]
 
 
@@ -125,6 +130,44 @@ def _method(authentication: Authentication, settings: MethodSettings, verificati
 def anchors(settings: X509Settings) -> TrustAnchors:
     """The certificates that a method X509 trusts."""
     return trust_anchors(settings.trusted_ca_pem)
+
+
+_PACKET_SIZES = {
+    MemoryProfile.TINY: 4 * MEBIBYTE,
+    MemoryProfile.LOW: 16 * MEBIBYTE,
+    MemoryProfile.MEDIUM: 64 * MEBIBYTE,
+    MemoryProfile.HIGH: 256 * MEBIBYTE,
+}
+
+
+def limits_of(settings: BrokerSettings, limits: Limits) -> Limits:
+    """`limits` with what the Broker resource says in their place. Raises ConfigurationError for what is out of range.
+
+    Its bound on Message Expiry and its strategy for full queues are not among them yet.
+    """
+    packet_size = settings.maximum_packet_size
+    if packet_size is None and settings.memory_profile is not None:
+        packet_size = min(_PACKET_SIZES[settings.memory_profile], FRAME_MAXIMUM)
+    values: dict[str, Any] = {
+        "maximum_session_expiry": settings.maximum_session_expiry,
+        "maximum_packet_size": packet_size,
+        "receive_maximum": settings.receive_maximum,
+        "server_keep_alive": settings.maximum_keep_alive,
+        "maximum_queued_messages": settings.queue_length,
+    }
+    try:
+        return evolve(limits, **{name: value for name, value in values.items() if value is not None})
+    except ValueError as error:
+        raise ConfigurationError(f"Broker: advanced.clients: {error.args[0]}") from None
+
+
+def not_applied(settings: BrokerSettings) -> list[str]:
+    """What the Broker resource asks for that this broker does not do yet."""
+    named = {
+        "maxMessageExpirySeconds": settings.maximum_message_expiry,
+        "subscriberQueueLimit.strategy DropOldest": settings.queue_strategy is QueueStrategy.DROP_OLDEST or None,
+    }
+    return [name for name, value in named.items() if value is not None]
 
 
 def policy(port: Port, limits: Limits, verification: TokenVerification) -> Policy:

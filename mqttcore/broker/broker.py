@@ -277,7 +277,7 @@ class Broker:
                 self._distributor.send(link, p.PubAck(packet_id, ReasonCode.PACKET_IDENTIFIER_IN_USE), now)
             return
         message = message_from(publish, now, link.client_id)
-        code = self._check_publish(link, publish, message)
+        code = self._check_publish(link, session, publish, message)
         if not code.is_failure:
             if not self._distributor.publish(message, now):
                 code = ReasonCode.NO_MATCHING_SUBSCRIBERS
@@ -295,7 +295,7 @@ class Broker:
                 session.accept(packet_id)
             self._distributor.send(link, p.PubRec(packet_id, code), now)
 
-    def _check_publish(self, link: Link, publish: p.Publish, message: Message) -> ReasonCode:
+    def _check_publish(self, link: Link, session: ServerSession, publish: p.Publish, message: Message) -> ReasonCode:
         limits = link.policy.limits
         topic = publish.topic
         if topic.startswith(SERVER_PREFIX) or topic.count("/") >= limits.maximum_topic_levels:
@@ -304,21 +304,11 @@ class Broker:
             return ReasonCode.PAYLOAD_FORMAT_INVALID
         authorize = link.policy.authorize
         if authorize is not None and not authorize(link.principal, AuthAction.PUBLISH, topic):
-            self._report_denied(link, AuthAction.PUBLISH, topic)
+            self._registry.report_denied(session, AuthAction.PUBLISH, topic)
             return ReasonCode.NOT_AUTHORIZED
         if publish.qos and publish.retain and publish.payload and not self._distributor.retained.has_room(message):
             return ReasonCode.QUOTA_EXCEEDED
         return ReasonCode.SUCCESS
-
-    def _report_denied(self, link: Link, action: AuthAction, topic: str) -> None:
-        event = reports.Denied(
-            transport=link.transport,
-            client_id=link.client_id,
-            username=link.principal.username,
-            action=action,
-            topic=topic,
-        )
-        self._actions.append(Report(event))
 
     def _on_subscribe(self, link: Link, packet: p.Subscribe, now: float) -> None:
         session = link.session
@@ -365,7 +355,7 @@ class Broker:
             return ReasonCode.QUOTA_EXCEEDED
         authorize = link.policy.authorize
         if authorize is not None and not authorize(link.principal, AuthAction.SUBSCRIBE, topics):
-            self._report_denied(link, AuthAction.SUBSCRIBE, topic_filter)
+            self._registry.report_denied(session, AuthAction.SUBSCRIBE, topic_filter)
             return ReasonCode.NOT_AUTHORIZED
         return None
 

@@ -100,11 +100,12 @@ class Registry:
         ]
         for topic_filter in denied:
             self._distributor.unsubscribe(topic_filter, session)
-            self._report_denied(session, AuthAction.SUBSCRIBE, topic_filter)
+            self.report_denied(session, AuthAction.SUBSCRIBE, topic_filter)
         if denied:
             self._redistribute(session.take_unsubscribed(), now)
 
-    def _report_denied(self, session: ServerSession, action: AuthAction, topic: str) -> None:
+    def report_denied(self, session: ServerSession, action: AuthAction, topic: str) -> None:
+        """Report that the client may not do what it asked for, or may not any more."""
         event = reports.Denied(
             transport=session.transport,
             client_id=session.client_id,
@@ -189,4 +190,4 @@ class Registry:
         if authorize is None or authorize(session.principal, AuthAction.PUBLISH, message.topic_name):
             self._distributor.publish(message, now)
         else:
-            self._report_denied(session, AuthAction.PUBLISH, message.topic_name)
+            self.report_denied(session, AuthAction.PUBLISH, message.topic_name)

@@ -1,6 +1,7 @@
 """trio-broker password: what the methods Password and Scram keep of a password."""
 
 import os
+import sys
 from base64 import b64encode
 from hashlib import pbkdf2_hmac, sha256
 from hmac import digest
@@ -21,7 +22,7 @@ def password(scram: bool) -> None:
 
     The Secret of `passwordSettings` or `scramSettings` has one key per user name, with this as its value.
     """
-    stdin = click.get_binary_stream("stdin")
+    stdin = sys.stdin.buffer
     if stdin.isatty():
         # On standard error: standard output may be the file that the result goes to.
         secret = os.fsencode(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))

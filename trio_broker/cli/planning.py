@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import click
+
 from mqttcore.limits import Limits
 from trio_broker import assembly
 from trio_broker.cli.serving import Plan, Task, close, listen
@@ -28,6 +30,9 @@ def plan(
     epilogue: str = "",
 ) -> Plan:
     """What runs a configuration. Raises ConfigurationError; nothing is left open then."""
+    limits = assembly.limits_of(configuration.broker, limits)
+    for name in assembly.not_applied(configuration.broker):
+        click.echo(f"warning: Broker: {name} is not applied yet", err=True)
     verification = assembly.token_verification(tokens, configuration.service_accounts, server_limits)
     directory = tokens.directory if isinstance(tokens, TokensLocal) else SESSION_DIRECTORY
     listeners: list[Listener] = []
