@@ -16,6 +16,7 @@ from cryptography.x509 import (
     AuthorityKeyIdentifier,
     BasicConstraints,
     Certificate,
+    CertificateRevocationList,
     ExtendedKeyUsage,
     KeyUsage,
     SubjectAlternativeName,
@@ -47,6 +48,7 @@ from mqttcore.authenticators.chain_diagnosis import (
     one_line,
 )
 from mqttcore.authenticators.distinguished_names import DistinguishedName, of_certificate, parse
+from mqttcore.authenticators.revocation import check_revocation, revocation_lists
 
 METHOD = "X509"
 """What traces call this method."""
@@ -58,9 +60,10 @@ MINIMUM_RSA_BITS = 2048
 
 @frozen
 class TrustAnchors:
-    """The certificates of the authorities, root or intermediate, whose clients are let in."""
+    """The certificates of the authorities, root or intermediate, whose clients are let in, and CRLs of theirs."""
 
     certificates: tuple[Certificate, ...]
+    revocations: tuple[CertificateRevocationList, ...] = ()
 
 
 @frozen
@@ -81,10 +84,10 @@ def subject_attributes(label: str, subject: str, attributes: Mapping[str, str]) 
 
 
 def trust_anchors(pem: bytes) -> TrustAnchors:
-    """Every certificate in a PEM text; what else is there is passed over.
+    """Every certificate and every CRL in a PEM text; what else is there is passed over.
 
-    Raises ValueError, with all that is wrong in one line: a certificate that cannot be read or is no authority's,
-    or none at all.
+    Raises ValueError, with all that is wrong in one line: a certificate or CRL that cannot be read, a certificate that
+    is no authority's, or none at all.
     """
     if b"-----BEGIN CERTIFICATE-----" not in pem:
         raise ValueError("there is no certificate (-----BEGIN CERTIFICATE-----) to trust")
@@ -96,7 +99,7 @@ def trust_anchors(pem: bytes) -> TrustAnchors:
             raise ValueError(f"a certificate cannot be read: {one_line(error)}") from None
     if refusals:
         raise ValueError("; ".join(refusals))
-    return TrustAnchors(certificates)
+    return TrustAnchors(certificates, revocation_lists(pem))
 
 
 def _oddities_ignored() -> AbstractContextManager[object]:
@@ -164,6 +167,7 @@ class _Verifier:
 
     def __init__(self, anchors: TrustAnchors) -> None:
         self._anchors = anchors.certificates
+        self._revocations = anchors.revocations
         tops = [each for each in self._anchors if not any(has_issued(other, each) for other in self._anchors)]
         self._lower = [each for each in self._anchors if each not in tops]
         # A chain ends at the first anchor that it reaches. So that it goes up to the highest in the set, whose
@@ -192,6 +196,7 @@ class _Verifier:
                 continue
             for certificate in chain:  # the library looks at whole seconds
                 check_validity(certificate, now)
+            check_revocation(chain, self._revocations, now)
             return chain
         raise Refusal(diagnose(presented, self._anchors, now) or one_line(error))
 
