@@ -263,6 +263,8 @@ class Broker:
     def _on_answer(self, link: Link, packet: p.PubRec | p.PubRel | p.PubComp, now: float) -> None:
         assert link.session is not None
         answer = link.session.on_packet(packet)
+        if link.resumed and isinstance(answer, p.PubComp):
+            answer = p.PubComp(packet.packet_id)  # after a break the first PUBREL may have arrived, and its PUBCOMP not
         if answer is not None:
             self._distributor.send(link, answer, now)
 
@@ -339,8 +341,7 @@ class Broker:
         for topic_filter, stored in retained:
             self._distributor.queue_retained(topic_filter, stored, link)
         if retained:
-            self._distributor.pump(link, now)
-        self._distributor.pump(link, now)  # now, so that what arrives in the same bytes need not queue behind them
+            self._distributor.pump(link, now)  # now, so that what arrives in the same bytes need not queue behind them
 
     def _check_subscription(self, link: Link, session: ServerSession, topic_filter: str) -> ReasonCode | None:
         limits = link.policy.limits

@@ -53,6 +53,7 @@ class Link:
         "policy",
         "principal",
         "renewable",
+        "resumed",
         "retained",
         "retained_found",
         "retry",
@@ -72,6 +73,7 @@ class Link:
         self.client_id: str = ""
         self.principal: Principal = Principal("")
         self.closed: bool = False
+        self.resumed: bool = False  # whether it carries on an earlier connection's session
         self.clean: bool = False  # whether it ends in a way that throws the Will away
         self.out: list[bytes] = self.connection.out
         # bytes that may yet be put into the output, before it is taken

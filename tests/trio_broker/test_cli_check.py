@@ -19,14 +19,11 @@ from trio_broker.cli.check import check
 from trio_broker.cli.manifest_options import (
     ManifestOptions,
     Resolve,
-    TokensJwks,
-    TokensKubernetes,
-    TokensLocal,
-    TokensOidc,
     manifest_options,
     parse_resolve,
     parse_tokens,
 )
+from trio_broker.tokens import TokensJwks, TokensKubernetes, TokensLocal, TokensOidc
 
 
 def run(*arguments: str | Path) -> Result:

@@ -18,7 +18,7 @@ from mqttcore.codes import ReasonCode
 from mqttcore.packets import ConnAck, Disconnect, Publish, Subscribe, Subscription
 from tests.trio_broker.conftest import Certificates
 from tests.trio_broker.support import Peer
-from trio_broker.cli import main
+from trio_broker.cli import main, typed
 from trio_broker.settings import ALL_LIMITS
 
 COMMAND = [sys.executable, "-m", "trio_broker"]
@@ -158,7 +158,7 @@ async def test_the_banner_says_where_it_listens_and_what_to_try(certificates: Ce
             assert f"{scheme}://127.0.0.1:{port}" in broker.urls
             assert f"{scheme}://[::1]:{port}" in broker.urls
         assert "Authentication is off" in broker.banner
-        assert f"trio-broker sub --port {broker.port('mqtt')} -t 'demo/#'" in broker.banner
+        assert f" sub --port {broker.port('mqtt')} -t 'demo/#'" in broker.banner
 
 
 async def test_settings_reach_the_broker() -> None:
@@ -227,3 +227,18 @@ def test_output_that_nobody_reads_is_no_traceback(tmp_path: Path) -> None:
     os.close(write)
     assert done.stderr == b""
     assert done.returncode == 1
+
+
+def test_commands_to_copy_are_called_as_this_one_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / ".venv" / "bin" / "trio-broker"
+    script.parent.mkdir(parents=True)
+    script.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.setenv("PATH", "")
+    assert typed() == ".venv/bin/trio-broker"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert typed() == "trio-broker"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/trio_broker/__main__.py"])
+    monkeypatch.setenv("PATH", "")
+    assert typed().endswith(" -m trio_broker")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from mqttcore import Connect, Disconnect, PubAck, Publish, Subscribe, Subscription
+from mqttcore import Connect, Disconnect, Packet, PubAck, Publish, Subscribe, Subscription
 from mqttcore.broker import Broker, Policy, Transport
 from mqttcore.codec import encode
 from trio_broker.cli.serving import raise_file_limit
@@ -24,12 +24,12 @@ WAVES = 3
 def visit(number: int) -> tuple[bytes, bytes]:
     """What a client sends, and what it has to get."""
     topic = f"visitors/{number}"
-    sent = [
+    sent: list[Packet] = [
         Connect(client_id=f"visitor-{number}"),
         Subscribe(1, (Subscription(topic, 1),)),
         Publish(topic, b"here", qos=1, packet_id=2),
     ]
-    return b"".join(map(encode, sent)), encode(PubAck(2))
+    return b"".join(encode(packet) for packet in sent), encode(PubAck(2))
 
 
 def test_nothing_of_a_thousand_clients_stays_in_the_core() -> None:

@@ -1,8 +1,11 @@
 """The trio-broker command. A user's mistake is one line on standard error and exit status 2."""
 
+import os
+import shutil
 import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import click
 
@@ -21,6 +24,16 @@ class _Commands(click.Group):
         command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+
+def typed() -> str:
+    """How this program is called in a terminal, for commands that the user may copy."""
+    if shutil.which(PROGRAM) is not None:
+        return PROGRAM
+    called = Path(sys.argv[0])
+    if called.name != PROGRAM:
+        return f"{Path(sys.executable).name} -m trio_broker"
+    return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
 def program_version() -> str:

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from mqttcore.broker import Policy
 from mqttcore.limits import Limits
-from trio_broker.cli import PROGRAM, program_version
+from trio_broker.cli import PROGRAM, program_version, typed
 from trio_broker.cli.manifest_options import ManifestOptions, manifest_options
 from trio_broker.cli.serving import Plan, close, listen, raise_file_limit, run_plan
 from trio_broker.errors import ConfigurationError
@@ -152,8 +152,8 @@ def _banner(listeners: list[Listener]) -> str:
     lines += [
         "Authentication is off: whoever reaches these addresses may publish and subscribe.",
         "Try it, in two other terminals:",
-        f"  {PROGRAM} sub{where} -t 'demo/#'",
-        f"  {PROGRAM} pub{where} -t demo/hello -m 'Hello, world'",
+        f"  {typed()} sub{where} -t 'demo/#'",
+        f"  {typed()} pub{where} -t demo/hello -m 'Hello, world'",
         "Ctrl-C stops it.",
     ]
     return "\n".join(lines)

@@ -9,6 +9,7 @@ import click
 import jwt
 import trio
 
+from trio_broker.cli import typed
 from trio_broker.cli.planning import plan
 from trio_broker.cli.serving import raise_file_limit, run_plan
 from trio_broker.errors import ConfigurationError
@@ -186,7 +187,7 @@ def _epilogue(directory: Path) -> str:
             f" -D CONNECT authentication-data $(cat {directory}/{TOKEN_FILE})",
             f"  mosquitto_pub -V mqttv5 -h localhost -p {X509_PORT} --cafile {chain} -q 1 -t hello -m world"
             f" -i thermostat --cert {directory}/client.crt --key {directory}/client.key",
-            f"  trio-broker sub --host localhost --port {TOKEN_PORT} --cafile {chain} --auth-method K8S-SAT"
+            f"  {typed()} sub --host localhost --port {TOKEN_PORT} --cafile {chain} --auth-method K8S-SAT"
             f" --auth-data @{directory}/{TOKEN_FILE} -t '#' -v",
         ]
     )
