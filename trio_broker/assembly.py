@@ -177,7 +177,7 @@ def policy(port: Port, limits: Limits, verification: TokenVerification) -> Polic
     except ValueError as error:
         name = port.authentication.name if port.authentication is not None else ""
         raise ConfigurationError(f"BrokerAuthentication {name}: {error}") from None
-    authorize = None if port.authorization is None else authorizer(_rules(port.authorization))
+    authorize = None if port.authorization is None else authorizer(rules(port.authorization))
     return Policy(limits=limits, authenticate=authenticate, authorize=authorize, name=f"{port.listener}:{port.number}")
 
 
@@ -188,16 +188,20 @@ _ACTIONS = {
 }
 
 
-def _rules(authorization: Authorization) -> list[Rule]:
-    return [
-        Rule(
-            usernames=rule.principals.usernames,
-            client_ids=rule.principals.client_ids,
-            attributes=rule.principals.attributes,
-            resources=tuple(
-                Resource(action=_ACTIONS[resource.method], client_ids=resource.client_ids, topics=resource.topics)
-                for resource in rule.broker_resources
-            ),
-        )
-        for rule in authorization.rules
-    ]
+def rules(authorization: Authorization) -> list[Rule]:
+    """The rules of a BrokerAuthorization, in their order. Raises ConfigurationError for what cannot be used."""
+    try:
+        return [
+            Rule(
+                usernames=rule.principals.usernames,
+                client_ids=rule.principals.client_ids,
+                attributes=rule.principals.attributes,
+                resources=tuple(
+                    Resource(action=_ACTIONS[resource.method], client_ids=resource.client_ids, topics=resource.topics)
+                    for resource in rule.broker_resources
+                ),
+            )
+            for rule in authorization.rules
+        ]
+    except ValueError as error:
+        raise ConfigurationError(f"BrokerAuthorization {authorization.name}: {error}") from None

@@ -21,10 +21,3 @@ def request_client_certificates(context: ssl.SSLContext, *trusted: TrustAnchors)
     # A resumed session has the client's own certificate and not its chain, which is judged once more.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
-
-
-def refusal(error: BaseException | None) -> str:
-    """What the handshake found wrong with a client's certificate; "" if it failed for another reason."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the client certificate was refused: {error.verify_message}"
-    return ""

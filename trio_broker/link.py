@@ -111,6 +111,7 @@ class Wire:
             while data:
                 await self.pipe.send(data, self._server.limits.stall_timeout)
                 data = self._server.broker.take_output(self.link, trio.current_time())
+                self.wake()  # that the peer took none of its answers may be why nothing was read from it
         except GONE:
             self._mute()
             return

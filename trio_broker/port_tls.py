@@ -40,6 +40,9 @@ class PortTls:
                 load_key_pair(self.context, port.tls.chain_pem, port.tls.key_pem)
             except ssl.SSLError:
                 raise ConfigurationError(f"port {port.number}: OpenSSL cannot use its certificate and key") from None
+            except OSError as error:
+                problem = f"its key cannot be put into a temporary file for OpenSSL: {error.strerror}"
+                raise ConfigurationError(f"port {port.number}: {problem}") from None
         else:
             self.install(self.issue(now))
         methods = () if port.authentication is None else port.authentication.methods

@@ -47,13 +47,18 @@ def _refuse_password() -> str:
 
 
 def load_key_pair(context: ssl.SSLContext, chain_pem: bytes, key_pem: bytes) -> None:
-    """Load a certificate chain and its key from PEM. Raises ssl.SSLError if they are none, or not of each other."""
+    """Load a certificate chain and its key from PEM. Raises ssl.SSLError if they are none, or not of each other, and
+    OSError if they cannot be handed over.
+    """
     # The ssl module reads them from files only; this one is nobody else's to read, and gone at once.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pair.pem"
         path.touch(mode=0o600)
         path.write_bytes(chain_pem + b"\n" + key_pem)
-        context.load_cert_chain(path, password=_refuse_password)
+        try:
+            context.load_cert_chain(path, password=_refuse_password)
+        except _EncryptedKeyError:
+            raise ssl.SSLError("the private key is encrypted") from None
 
 
 def bare_context() -> ssl.SSLContext:

@@ -10,15 +10,29 @@ import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
 
-from mqttcore.auth import AuthRequest, Challenge, Denied, Effect, Exchange, Granted, NotRelevant, Unavailable, Verdict
+from mqttcore.auth import (
+    Action,
+    AuthRequest,
+    Challenge,
+    Denied,
+    Effect,
+    Exchange,
+    Granted,
+    NotRelevant,
+    Principal,
+    Unavailable,
+    Verdict,
+)
 from mqttcore.broker import refusal_code
 from mqttcore.limits import Limits
 from trio_broker import assembly
+from trio_broker.cli.explain_rules import Wanted, judge, judge_connect, refusal, wanted
 from trio_broker.cli.manifest_options import ManifestOptions, manifest_options
 from trio_broker.effects import Performer
 from trio_broker.errors import ConfigurationError
 from trio_broker.limits import ServerLimits
 from trio_broker.resources import METHOD_NAMES, Authentication, Configuration, Port
+from trio_broker.resources.problems import printable
 
 
 def _secret(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> bytes | None:
@@ -53,6 +67,9 @@ def _chain(_ctx: click.Context, _parameter: click.Parameter, value: Path | None)
 @click.option("--auth-method", metavar="M", help="The Authentication Method of CONNECT or AUTH.")
 @click.option("--auth-data", callback=_secret, metavar="@FILE", help="The Authentication Data, or @ and its file.")
 @click.option("--client-id", default="explain", show_default=True)
+@click.option("--action", type=click.Choice([action.value for action in Action]),
+              help="What the client wants to do; publish and subscribe with --topic.")  # fmt: skip
+@click.option("--topic", metavar="T", help="The Topic Name or Topic Filter of --action.")
 @click.option("--re-auth", is_flag=True, help="As a connected client's re-authentication (AUTH 0x19).")
 def explain(
     manifests: ManifestOptions,
@@ -63,16 +80,23 @@ def explain(
     auth_method: str | None,
     auth_data: bytes | None,
     client_id: str,
+    action: str | None,
+    topic: str | None,
     re_auth: bool,
 ) -> None:
-    """Say what the broker would decide for these credentials, method by method, without starting it.
+    """Say what the broker would decide for these credentials, method by method, and what their owner may do, by which
+    rule; without starting it.
 
-    Servers that the manifests name are really asked. Exit status: 0 the client gets in; 1 it does not; 2 bad usage.
+    Servers that the manifests name are really asked. Exit status: 0 the client gets in, and may do what --action says;
+    1 it does not, or may not; 2 bad usage.
     """
     if not manifests.manifests:
         raise click.UsageError("Missing argument 'MANIFEST...'")
     if auth_data is not None and auth_method is None:
         raise click.UsageError("--auth-data needs --auth-method")
+    doing = wanted(action, topic)
+    if re_auth and doing is not None and doing.action is Action.CONNECT:
+        raise click.UsageError("--action connect does not go with --re-auth, for which the client is connected")
     configuration = manifests.configuration()
     asked = _port(configuration, port)
     request = AuthRequest(
@@ -88,13 +112,32 @@ def explain(
     )
     if asked.authentication is None:
         _tell_open(asked, request)
+        _tell_free(doing)
         return
     click.echo(f"Port {port} ({asked.listener}) authenticates by {asked.authentication.name}.")
     try:
-        granted = trio.run(_explain, asked.authentication, manifests, configuration, request)
+        rules = None if asked.authorization is None else assembly.rules(asked.authorization)
+        verdict = trio.run(_explain, asked.authentication, manifests, configuration, request)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
-    if not granted:
+    if not isinstance(verdict, Granted):
+        raise click.exceptions.Exit(1)
+    principal = Principal(client_id, username if verdict.username is None else verdict.username, verdict.attributes)
+    _tell_granted(verdict, principal)
+    if asked.authorization is not None and rules is not None:
+        click.echo(f"What clients may do is up to BrokerAuthorization {asked.authorization.name}:")
+        if not re_auth:
+            _insist(judge_connect(rules, principal), Action.CONNECT)
+    click.echo(f"The broker answers {'AUTH' if re_auth else 'CONNACK'} 0x00.")
+    if rules is None:
+        _tell_free(doing)
+    elif doing is not None and doing.action is not Action.CONNECT:
+        _insist(judge(rules, principal, doing), doing.action)
+
+
+def _insist(allowed: bool, action: Action) -> None:
+    if not allowed:
+        click.echo(refusal(action))
         raise click.exceptions.Exit(1)
 
 
@@ -114,9 +157,15 @@ def _tell_open(port: Port, request: AuthRequest) -> None:
     click.echo("User names, passwords and certificates are not looked at: CONNACK 0x00.")
 
 
+def _tell_free(doing: Wanted | None) -> None:
+    if doing is not None:
+        click.echo("The port has no authorization: every client may do everything.")
+
+
 async def _explain(
     authentication: Authentication, manifests: ManifestOptions, configuration: Configuration, request: AuthRequest
-) -> bool:
+) -> Verdict | None:
+    """The verdict; None if the client would have to say more."""
     limits = ServerLimits()
     verification = assembly.token_verification(manifests.tokens, configuration.service_accounts, limits)
     resolve = {(item.host, item.port): (item.address, item.address_port) for item in manifests.resolve}
@@ -135,29 +184,29 @@ async def _explain(
             names.remove(trace.method)
     if isinstance(step, Effect):
         click.echo(f"  {names[0]}: would go on: the broker asks the client for more with AUTH 0x18")
-        return False
+        return None
     for name in names:
         click.echo(f"  {name}: not tried")
-    _tell(step, request)
-    return isinstance(step, Granted)
+    if not isinstance(step, Granted):
+        _tell_refusal(step, request)
+    return step
 
 
-def _tell(verdict: Verdict, request: AuthRequest) -> None:
-    match verdict:
-        case Granted():
-            username = request.username if verdict.username is None else verdict.username
-            click.echo(f"The client gets in as {username or '(no user name)'}.")
-            for name, value in sorted(verdict.attributes.items()):
-                click.echo(f"  attribute {name} = {value}")
-            if verdict.expires_at is None:
-                click.echo("  The credential does not expire.")
-            else:
-                moment = datetime.fromtimestamp(verdict.expires_at, UTC)
-                click.echo(f"  The credential expires at {moment:%Y-%m-%dT%H:%M:%SZ}.")
-            click.echo(f"The broker answers {'AUTH' if request.re_authentication else 'CONNACK'} 0x00.")
-        case Unavailable() if request.re_authentication:
-            click.echo("No verdict is possible now; the old credential stays in force. The broker answers AUTH 0x18.")
-        case Denied() | NotRelevant() | Unavailable():
-            code = refusal_code(verdict, re_authentication=request.re_authentication)
-            packet = "DISCONNECT" if request.re_authentication else "CONNACK"
-            click.echo(f"The client does not get in. The broker answers {packet} 0x{code:02X} ({code.name}).")
+def _tell_granted(verdict: Granted, principal: Principal) -> None:
+    click.echo(f"The credentials are good, of {printable(principal.username or '(no user name)')}.")
+    for name, value in sorted(verdict.attributes.items()):
+        click.echo(printable(f"  attribute {name} = {value}"))
+    if verdict.expires_at is None:
+        click.echo("  The credential does not expire.")
+    else:
+        moment = datetime.fromtimestamp(verdict.expires_at, UTC)
+        click.echo(f"  The credential expires at {moment:%Y-%m-%dT%H:%M:%SZ}.")
+
+
+def _tell_refusal(verdict: Denied | NotRelevant | Unavailable, request: AuthRequest) -> None:
+    if request.re_authentication and isinstance(verdict, Unavailable):
+        click.echo("No verdict is possible now; the old credential stays in force. The broker answers AUTH 0x18.")
+        return
+    code = refusal_code(verdict, re_authentication=request.re_authentication)
+    packet = "DISCONNECT" if request.re_authentication else "CONNACK"
+    click.echo(f"The client does not get in. The broker answers {packet} 0x{code:02X} ({code.name}).")

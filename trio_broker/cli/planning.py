@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import click
+import trio
 
 from mqttcore.limits import Limits
 from trio_broker import assembly
@@ -13,9 +14,13 @@ from trio_broker.effects import Performer
 from trio_broker.https import Address
 from trio_broker.limits import ServerLimits
 from trio_broker.listeners import Listener
+from trio_broker.logs import EventLog
 from trio_broker.port_tls import PortTls, renew_certificates
 from trio_broker.resources import METHOD_NAMES, Configuration, Port
 from trio_broker.tokens import SESSION_DIRECTORY, Tokens, TokensLocal
+
+CLOSING_TIMEOUT = 0.5
+"""Seconds that the connections to other servers have to be closed in when the broker stops."""
 
 
 def plan(
@@ -59,8 +64,16 @@ def plan(
             ["trio-broker is listening on", *lines, *([epilogue] if epilogue else []), "Ctrl-C stops it."]
         ),
         perform=performer.perform,
-        tasks=(partial(renew_certificates, certificates), *tasks),
+        tasks=(partial(renew_certificates, certificates), partial(_close_in_the_end, performer), *tasks),
     )
+
+
+async def _close_in_the_end(performer: Performer, _log: EventLog) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.move_on_after(CLOSING_TIMEOUT, shield=True):
+            await performer.aclose()
 
 
 def _told(port: Port) -> str:

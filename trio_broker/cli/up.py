@@ -38,6 +38,8 @@ TOKEN_LIFETIME = 3600.0
 """Seconds that the token is valid."""
 RETRY = 60.0
 """Seconds until a replacement of the token that failed is tried again."""
+LONGEST_NAP = 60.0
+"""Seconds between two looks at the wall clock, which may be set, and goes on while the machine sleeps."""
 TOKEN_REPLACED_AT = 0.8
 """The part of its life after which the token is replaced, as the kubelet does."""
 OPEN_PORT, X509_PORT, TOKEN_PORT, CLUSTER_PORT, WEBSOCKET_PORT = 1883, 8883, 8884, 18883, 8080
@@ -57,15 +59,15 @@ class _TokenFile:
         Raises ConfigurationError.
         """
         now = self._now()
-        due = self._due()
+        due = self._due(now)
         if due <= now:
             token = self._issuer.mint(ACCOUNT, audiences=AUDIENCES, now=now, duration=TOKEN_LIFETIME)
             write_file(self._path, token.encode(), PRIVATE)
             due = now + TOKEN_REPLACED_AT * TOKEN_LIFETIME
         return due - now
 
-    def _due(self) -> float:
-        """When the token that is there has lived long enough; in the past if it is none of ours."""
+    def _due(self, now: float) -> float:
+        """When the token that is there has lived long enough; in the past if it is none of ours, or not valid yet."""
         key = jwt.PyJWK(self._issuer.jwks()["keys"][0])
         try:
             claims = jwt.decode(
@@ -78,7 +80,8 @@ class _TokenFile:
             issued, expires = float(claims["iat"]), float(claims["exp"])
         except (OSError, jwt.PyJWTError, KeyError, TypeError, ValueError):
             return 0.0
-        return issued + TOKEN_REPLACED_AT * (expires - issued)
+        # One from the future was made before the wall clock was set back.
+        return 0.0 if issued > now else issued + TOKEN_REPLACED_AT * (expires - issued)
 
     async def keep(self, log: EventLog) -> None:
         """Replace the token whenever that is due."""
@@ -88,7 +91,7 @@ class _TokenFile:
             except ConfigurationError as error:
                 log.write("error", "token_not_replaced", reason=str(error))
                 due_in = RETRY
-            await trio.sleep(due_in)
+            await trio.sleep(min(due_in, LONGEST_NAP))
 
 
 @click.command()
