@@ -72,7 +72,7 @@ async def _close_in_the_end(performer: Performer, _log: EventLog) -> None:
     try:
         await trio.sleep_forever()
     finally:
-        with trio.move_on_after(CLOSING_TIMEOUT, shield=True):
+        with trio.CancelScope(deadline=trio.current_time() + CLOSING_TIMEOUT, shield=True):
             await performer.aclose()
 
 
