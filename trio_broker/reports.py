@@ -52,9 +52,12 @@ def write_report(log: EventLog, event: Event) -> None:
             )
         case Decided():
             for step in event.trace[:-1]:
-                _step(log, "debug", event, step.method, step.outcome, step.message)
+                # A server that gives no verdict is a fault of its own, which a later method would hide.
+                level: Level = "warning" if step.outcome == "unavailable" else "debug"
+                _step(log, level, event, step.method, step.outcome, step.message)
             method = event.trace[-1].method if event.trace else ""
-            _step(log, "info", event, method, event.outcome, event.reason)
+            level = "warning" if event.outcome == "unavailable" else "info"
+            _step(log, level, event, method, event.outcome, event.reason)
         case Reauthenticated():
             log.write(
                 "info" if event.reason_code == ReasonCode.SUCCESS else "warning",

@@ -122,5 +122,20 @@ async def test_the_steps_of_a_decision_are_told_at_debug(autojump_clock: MockClo
     ]
 
 
+async def test_a_server_that_gives_no_verdict_is_warned_about(autojump_clock: MockClock) -> None:
+    file = io.StringIO()
+    decided = Decided(
+        transport=TRANSPORT,
+        client_id="c",
+        re_authentication=False,
+        trace=(Trace("Custom", "unavailable", "HTTP status 500"), Trace("X509", "granted")),
+        outcome="granted",
+        reason="",
+    )
+    write_report(EventLog(make_logger("json", "info", file), ServerLimits()), decided)
+    lines = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert [(line["level"], line["reason"]) for line in lines] == [("warning", "HTTP status 500"), ("info", "")]
+
+
 def test_no_kind_of_report_is_missing_here() -> None:
     assert {type(event) for event, _ in CASES} == set(get_args(Event))

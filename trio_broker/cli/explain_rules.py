@@ -43,9 +43,7 @@ def wanted(action: str | None, topic: str | None) -> Wanted | None:
     except ProtocolError as error:
         raise click.UsageError(f"--topic {shown(topic)}: {error}") from None
     if asked.action is Action.PUBLISH and topic.startswith(SERVER_PREFIX):
-        raise click.UsageError(
-            f"--topic {shown(topic)}: whatever the rules, only the broker publishes to {SERVER_PREFIX}"
-        )
+        raise click.UsageError(f"--topic {shown(topic)}: only the broker itself publishes to {SERVER_PREFIX}")
     return asked
 
 

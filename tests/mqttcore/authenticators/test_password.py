@@ -1,5 +1,7 @@
 """User names and passwords: who is asked about, what it costs, and what is told."""
 
+from typing import Any
+
 import pytest
 from attrs import evolve
 from hypothesis import given
@@ -65,7 +67,7 @@ def test_passwords_are_bytes(secret: bytes) -> None:
         {"username": "K8S-SAT/ann"},
     ],
 )
-def test_not_its_business(fields: dict[str, str | None]) -> None:
+def test_not_its_business(fields: dict[str, Any]) -> None:
     found = decide(evolve(REQUEST, **fields), True)
     assert not found.effects
     assert isinstance(found.verdict, NotRelevant)
