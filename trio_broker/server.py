@@ -80,6 +80,7 @@ class Server:
         self._unaccepted: dict[Transport, WebSocketPipe] = {}
         self._by_listener: Counter[Listener] = Counter()
         self._by_network: Counter[str] = Counter()
+        self._serving = False
         self._stopping = trio.Event()
         self._empty = trio.Event()
         # Armed only while the timer sleeps.
@@ -101,6 +102,7 @@ class Server:
         Closes the listeners. Cancellation ends all connections at once, without a last word.
         """
         listeners = tuple(listeners)
+        self._serving = True
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_time)
@@ -117,6 +119,7 @@ class Server:
                 _close_listener(listener)
             for wire in self._wires.values():
                 wire.abort()
+            self._serving = False
             self.log.close()
 
     async def serve_stream(
@@ -129,8 +132,11 @@ class Server:
     ) -> None:
         """Serve one client over any Trio stream until it is gone; `serve` must be running meanwhile.
 
-        `peer` and `name` are its address and protocol in the log. Closes the stream.
+        `peer` and `name` are its address and protocol in the log. Closes the stream. Raises RuntimeError unless `serve`
+        runs, for nothing else keeps the time.
         """
+        if not self._serving:
+            raise RuntimeError("serve_stream needs serve to run: await nursery.start(server.serve)")
 
         async def opener(_: trio.Nursery) -> tuple[Pipe, tuple[bytes, ...]]:
             return StreamPipe(stream), ()

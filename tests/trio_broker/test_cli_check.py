@@ -85,7 +85,7 @@ def test_stand_ins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((), "Missing argument 'MANIFEST...'"),
+        ((), "give at least one MANIFEST"),
         (("/missing.yaml",), "Path '/missing.yaml' does not exist"),
         (("/", "--secret", "x"), "'x': write NAME=PATH"),
         (("/", "--secret", "=/"), "'=/': write NAME=PATH"),

@@ -16,7 +16,7 @@ def check(manifests: ManifestOptions) -> None:
     these manifests; 2 it cannot.
     """
     if not manifests.manifests:
-        raise click.UsageError("Missing argument 'MANIFEST...'")
+        raise click.UsageError("give at least one MANIFEST")
     loaded = manifests.load()
     tell_problems(loaded)
     if loaded.configuration is None:

@@ -91,7 +91,7 @@ def explain(
     1 it does not, or may not; 2 bad usage.
     """
     if not manifests.manifests:
-        raise click.UsageError("Missing argument 'MANIFEST...'")
+        raise click.UsageError("give at least one MANIFEST")
     if auth_data is not None and auth_method is None:
         raise click.UsageError("--auth-data needs --auth-method")
     doing = wanted(action, topic)

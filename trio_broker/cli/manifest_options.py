@@ -154,7 +154,7 @@ def _tokens(_ctx: click.Context, _parameter: click.Parameter, value: str | None)
 
 
 _OPTIONS = (
-    click.argument("manifests", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="MANIFEST..."),
+    click.argument("manifests", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[MANIFEST]..."),
     click.option(
         "--configmap", "configmaps", multiple=True, callback=_stand_ins, metavar="NAME=PATH",
         help="A file, or a directory of files, stands in for this ConfigMap; may be repeated.",

@@ -47,7 +47,7 @@ def plan(
         for port in configuration.ports:
             policy = assembly.policy(port, limits, verification)
             tls = None if port.tls is None else PortTls(port, directory, time.time())
-            opened = listen(port.number, bind, server_limits, policy, option="another port in the BrokerListener",
+            opened = listen(port.number, bind, server_limits, policy, option="its BrokerListener",
                             context=None if tls is None else tls.context, websocket=port.websocket)  # fmt: skip
             listeners += opened
             certificates += [] if tls is None else [tls]

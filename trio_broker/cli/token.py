@@ -73,7 +73,11 @@ def _annotations(_ctx: click.Context, _parameter: click.Parameter, values: tuple
     show_default=True, help="The session directory.",
 )  # fmt: skip
 @click.option("--expired", is_flag=True, help="For tests of clients: a token that has just expired.")
-@click.option("--not-yet-valid", is_flag=True, help="For tests of clients: a token that becomes valid in its duration.")
+@click.option(
+    "--not-yet-valid",
+    is_flag=True,
+    help="For tests of clients: a token whose validity begins only when --duration has passed.",
+)
 def create(
     name: str,
     audiences: tuple[str, ...],

@@ -1,5 +1,6 @@
 """trio-broker up: a development environment in one command, no manifest needed."""
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -161,36 +162,35 @@ def _configuration(trusted_ca_pem: bytes) -> Configuration:
 
 
 def _epilogue(directory: Path) -> str:
-    absolute = directory.resolve()
-    chain = directory / CHAIN_FILE
+    def file(name: str) -> str:
+        return shlex.quote(str(directory.resolve() / name))
+
     variables = {
         "AIO_BROKER_HOSTNAME": "localhost",
         "AIO_BROKER_TCP_PORT": str(TOKEN_PORT),
         "AIO_MQTT_USE_TLS": "true",
-        "AIO_TLS_CA_FILE": str(absolute / ROOTS_FILE),
-        "AIO_SAT_FILE": str(absolute / TOKEN_FILE),
+        "AIO_TLS_CA_FILE": file(ROOTS_FILE),
+        "AIO_SAT_FILE": file(TOKEN_FILE),
         "AIO_MQTT_CLIENT_ID": ACCOUNT,
         "AIO_MQTT_CLEAN_START": "true",
         "AIO_MQTT_KEEP_ALIVE": "60",
         "AIO_MQTT_SESSION_EXPIRY": "3600",
     }
-    certificates = {
-        "AIO_TLS_CERT_FILE": str(absolute / "client.crt"),
-        "AIO_TLS_KEY_FILE": str(absolute / "client.key"),
-    }
+    certificates = {"AIO_TLS_CERT_FILE": file("client.crt"), "AIO_TLS_KEY_FILE": file("client.key")}
+    chain = file(CHAIN_FILE)
     return "\n".join(
         [
             "For clients of the vendor's SDKs, with a token:",
             *(f"  export {name}={value}" for name, value in variables.items()),
             f"or, with a certificate, AIO_BROKER_TCP_PORT={X509_PORT}, no AIO_SAT_FILE, and:",
             *(f"  export {name}={value}" for name, value in certificates.items()),
-            "To try it, in another terminal:",
+            "To try it, in other terminals:",
+            f"  {typed()} sub --host localhost --port {TOKEN_PORT} --cafile {chain} --auth-method K8S-SAT"
+            f" --auth-data @{file(TOKEN_FILE)} -t '#' -v",
             f"  mosquitto_pub -V mqttv5 --host localhost --port {TOKEN_PORT} --cafile {chain} --topic world"
             " --message hello -D CONNECT authentication-method K8S-SAT"
-            f" -D CONNECT authentication-data $(cat {directory}/{TOKEN_FILE})",
+            f" -D CONNECT authentication-data $(cat {file(TOKEN_FILE)})",
             f"  mosquitto_pub -V mqttv5 -h localhost -p {X509_PORT} --cafile {chain} -q 1 -t hello -m world"
-            f" -i thermostat --cert {directory}/client.crt --key {directory}/client.key",
-            f"  {typed()} sub --host localhost --port {TOKEN_PORT} --cafile {chain} --auth-method K8S-SAT"
-            f" --auth-data @{directory}/{TOKEN_FILE} -t '#' -v",
+            f" -i thermostat --cert {file('client.crt')} --key {file('client.key')}",
         ]
     )
