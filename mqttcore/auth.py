@@ -16,10 +16,7 @@ from typing import Any, final
 from attrs import field, frozen
 
 from mqttcore.codes import V5, ReasonCode
-
-
-def _hidden(value: object) -> str:
-    return "None" if value is None else "<hidden>"
+from mqttcore.hidden import hidden
 
 
 @frozen(kw_only=True)
@@ -32,15 +29,15 @@ class AuthRequest:
 
     client_id: str = ""
     username: str | None = None
-    password: bytes | None = field(default=None, repr=_hidden)
+    password: bytes | None = field(default=None, repr=hidden)
     authentication_method: str | None = None
-    authentication_data: bytes | None = field(default=None, repr=_hidden)
+    authentication_data: bytes | None = field(default=None, repr=hidden)
     certificates: tuple[bytes, ...] = field(default=(), repr=lambda chain: f"<{len(chain)} certificates>")
     peer: str = ""
     time: float = 0.0
     protocol_version: int = V5
     re_authentication: bool = False
-    entropy: bytes = field(default=b"", repr=_hidden)
+    entropy: bytes = field(default=b"", repr=hidden)
 
 
 class Effect:
@@ -56,14 +53,14 @@ class Effect:
 class Challenge(Effect):
     """Ask the client for more with AUTH 0x18 (section 4.12). The reply is a Response."""
 
-    data: bytes | None = field(default=None, repr=_hidden)
+    data: bytes | None = field(default=None, repr=hidden)
 
 
 @frozen
 class Response:
     """The client's AUTH 0x18 (or, on a second try after a challenge, 0x19) to a Challenge."""
 
-    data: bytes | None = field(default=None, repr=_hidden)
+    data: bytes | None = field(default=None, repr=hidden)
 
 
 @frozen
@@ -98,7 +95,7 @@ class Granted:
     username: str | None = None
     attributes: Mapping[str, str] = field(factory=dict)
     expires_at: float | None = None
-    data: bytes | None = field(default=None, repr=_hidden)
+    data: bytes | None = field(default=None, repr=hidden)
     renewable: bool = True
 
 

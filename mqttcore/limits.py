@@ -103,7 +103,11 @@ class Limits:
         100_000, "messages", "QoS 1 and 2 messages waiting in one session", 1, 100_000_000
     )
     maximum_queued_bytes: int = limit(
-        67_108_864, "bytes", "topics, payloads and properties of the messages waiting in one session", 1024, 2**50
+        67_108_864,
+        "bytes",
+        "topics, payloads and properties of the messages waiting in one session, and again of those unacknowledged",
+        1024,
+        2**50,
     )
     output_high_water: int = limit(
         1_048_576,
@@ -113,7 +117,7 @@ class Limits:
         2**40,
     )
     maximum_cached_routes: int = limit(
-        100_000, "topics", "Topic Names whose subscribers are remembered on the whole broker", 1, 100_000_000
+        1_000_000, "routes", "Topic Names, and subscribers of each, remembered on the whole broker", 1, 100_000_000
     )
     maximum_cached_topics: int = limit(
         4096, "topics", "Topic Names of one publisher whose permission and subscribers are remembered", 1, 100_000_000

@@ -8,12 +8,9 @@ protocol versions: the codec translates for MQTT 3.1.1 and leaves out what that 
 from attrs import field, frozen
 
 from mqttcore.codes import V5, ReasonCode
+from mqttcore.hidden import hidden
 
 UserProperties = tuple[tuple[str, str], ...]
-
-
-def _secret(value: object) -> str:
-    return "None" if value is None else "<hidden>"
 
 
 @frozen(kw_only=True)
@@ -41,7 +38,7 @@ class Connect:
     clean_start: bool = True
     keep_alive: int = 0
     username: str | None = None
-    password: bytes | None = field(default=None, repr=_secret)
+    password: bytes | None = field(default=None, repr=hidden)
     will: Will | None = None
     protocol_version: int = V5
     session_expiry_interval: int | None = None
@@ -51,7 +48,7 @@ class Connect:
     request_response_information: bool | None = None
     request_problem_information: bool | None = None
     authentication_method: str | None = None
-    authentication_data: bytes | None = field(default=None, repr=_secret)
+    authentication_data: bytes | None = field(default=None, repr=hidden)
     user_properties: UserProperties = ()
 
 
@@ -76,7 +73,7 @@ class ConnAck:
     response_information: str | None = None
     server_reference: str | None = None
     authentication_method: str | None = None
-    authentication_data: bytes | None = field(default=None, repr=_secret)
+    authentication_data: bytes | None = field(default=None, repr=hidden)
     user_properties: UserProperties = ()
 
 
@@ -217,7 +214,7 @@ class Auth:
 
     reason_code: ReasonCode = ReasonCode.SUCCESS
     authentication_method: str | None = field(default=None, kw_only=True)
-    authentication_data: bytes | None = field(default=None, kw_only=True, repr=_secret)
+    authentication_data: bytes | None = field(default=None, kw_only=True, repr=hidden)
     reason_string: str | None = field(default=None, kw_only=True)
     user_properties: UserProperties = field(default=(), kw_only=True)
 

@@ -51,6 +51,7 @@ class Session:
         self.queued_bytes = 0
         # PUBLISHes in the order of first sending, PUBRELs in that of their PUBRECs
         self.inflight: dict[int, Delivery] = {}
+        self.inflight_bytes = 0
         self.unreleased: set[int] = set()  # QoS 2 packet identifiers of the peer's that await PUBREL
         self.requests: set[int] = set()  # packet identifiers of our SUBSCRIBEs and UNSUBSCRIBEs under way
         self.taken = 0  # messages that have left the queue to be sent, or because they expired
@@ -93,8 +94,11 @@ class Session:
 
     @property
     def has_quota(self) -> bool:
-        """Whether one more unacknowledged message may be under way to the peer, section 4.9."""
-        return len(self.inflight) - len(self._resend) < self._receive_maximum  # [MQTT-4.9.0-2] [MQTT-3.3.4-9]
+        """Whether one more unacknowledged message may be under way to the peer, section 4.9 and our bound on bytes."""
+        if len(self.inflight) - len(self._resend) >= self._receive_maximum:  # [MQTT-4.9.0-2] [MQTT-3.3.4-9]
+            return False
+        # A peer that acknowledges nothing shall not hold more than one that takes nothing; sent again is nothing new.
+        return self.inflight_bytes < self.limits.maximum_queued_bytes or bool(self._resend)
 
     def next_publish(self, now: float) -> Delivery | None:
         """The message to send next, with its packet identifier; None when none waits or the send quota is used up."""
@@ -131,6 +135,7 @@ class Session:
         delivery.packet_id = packet_id
         delivery.awaiting = Awaiting.PUBACK if delivery.qos == 1 else Awaiting.PUBREC
         self.inflight[packet_id] = delivery  # [MQTT-4.3.2-3] [MQTT-4.3.3-3]
+        self.inflight_bytes += delivery.message.size
 
     def allocate_id(self) -> int:
         """A packet identifier that is not in use, section 2.2.1.
@@ -180,6 +185,7 @@ class Session:
             self._settle(delivery)
             delivery.awaiting = Awaiting.PUBCOMP  # [MQTT-4.3.3-5] [MQTT-4.3.3-6]
             self.inflight[packet_id] = delivery  # last, for the order of PUBRELs sent again [MQTT-4.6.0-4]
+            self.inflight_bytes += delivery.message.size
         return PubRel(packet_id)
 
     def expects_pubrec(self, packet_id: int) -> bool:
@@ -197,6 +203,7 @@ class Session:
 
     def _settle(self, delivery: Delivery) -> None:
         del self.inflight[delivery.packet_id]
+        self.inflight_bytes -= delivery.message.size
         self._resend.pop(delivery.packet_id, None)  # it may be answered before it was sent again
 
     def resume(self, receive_maximum: int) -> list[PubRel]:
@@ -221,6 +228,7 @@ class Session:
         self.queue.clear()
         self.queued_bytes = 0
         self.inflight.clear()
+        self.inflight_bytes = 0
         self.unreleased.clear()
         self.requests.clear()
         self._resend.clear()

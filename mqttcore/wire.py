@@ -87,11 +87,6 @@ def read_string_pair(data: bytes, pos: int, end: int) -> tuple[tuple[str, str], 
     return (name, value), pos
 
 
-def write_byte(value: int) -> bytes:
-    """One byte, section 1.5.1."""
-    return _unsigned(value, 1)
-
-
 def write_two_bytes(value: int) -> bytes:
     """A Two Byte Integer, section 1.5.2."""
     return _unsigned(value, 2)

@@ -9,10 +9,7 @@ from typing import Any
 from attrs import field, frozen
 
 from mqttcore.auth import Effect
-
-
-def _hidden(value: object) -> str:
-    return "None" if value is None else "<hidden>"
+from mqttcore.hidden import hidden
 
 
 @frozen(kw_only=True)
@@ -26,8 +23,8 @@ class HttpServer:
     url: str
     ca_pem: bytes | None = field(default=None, repr=False)
     client_cert_pem: bytes | None = field(default=None, repr=False)
-    client_key_pem: bytes | None = field(default=None, repr=_hidden)
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=_hidden)
+    client_key_pem: bytes | None = field(default=None, repr=hidden)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=hidden)
 
 
 @frozen
@@ -36,7 +33,7 @@ class HttpPost(Effect):
 
     server: HttpServer
     path: str
-    body: bytes = field(repr=_hidden)
+    body: bytes = field(repr=hidden)
 
 
 @frozen
@@ -44,14 +41,14 @@ class HttpAnswer:
     """What an HTTP server answered, whatever its status; the body is complete and within the performer's bound."""
 
     status: int
-    body: bytes = field(repr=_hidden)
+    body: bytes = field(repr=hidden)
 
 
 @frozen
 class ReviewToken(Effect):
     """Have the Kubernetes API server review a service account token. The reply is a TokenReviewed."""
 
-    token: str = field(repr=_hidden)
+    token: str = field(repr=hidden)
     audiences: tuple[str, ...]
 
 
@@ -90,5 +87,5 @@ JsonWebKeys = tuple[Mapping[str, Any], ...]
 class VerifyPassword(Effect):
     """Check a password against a hash in the PHC string format (Argon2id). The reply is True or False."""
 
-    hash: str = field(repr=_hidden)
-    password: bytes = field(repr=_hidden)
+    hash: str = field(repr=hidden)
+    password: bytes = field(repr=hidden)

@@ -1,7 +1,7 @@
 """Certificate revocation lists (RFC 5280, section 5) of the authorities in a chain."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 
@@ -9,6 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import Certificate, CertificateRevocationList, load_pem_x509_crl
 
 from mqttcore.authenticators.chain_diagnosis import Refusal, name, one_line
+from mqttcore.authenticators.distinguished_names import of_certificate
 
 _PEM = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 
@@ -21,14 +22,15 @@ def revocation_lists(pem: bytes) -> tuple[CertificateRevocationList, ...]:
         raise ValueError(f"a CRL cannot be read: {one_line(error)}") from None
 
 
-def check_revocation(chain: Sequence[Certificate], lists: Iterable[CertificateRevocationList], now: datetime) -> None:
+def check_revocation(chain: Sequence[Certificate], lists: Sequence[CertificateRevocationList], now: datetime) -> None:
     """Raise Refusal if an authority of the chain has revoked the certificate below it, or has no list that is in force.
 
     An authority that no list names is not asked about; one that has a list is, and then a list that is out of date or
     not signed by it speaks against the client, for nothing tells whom a good one would name.
     """
     for certificate, authority in pairwise(chain):
-        named = [each for each in lists if each.issuer == authority.subject]
+        subject = of_certificate(authority.subject)
+        named = [each for each in lists if of_certificate(each.issuer) == subject]
         signed = [each for each in named if _is_signed_by(each, authority)]
         if named and not signed:
             raise Refusal(f"the CRL of {name(authority)} is not signed by it")

@@ -7,6 +7,7 @@ for action in broker.take_actions(): …      # Flush: write take_output(link, n
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, final
 
 from attrs import evolve
@@ -74,7 +75,13 @@ class Broker:
 
     @wall_offset.setter
     def wall_offset(self, offset: float) -> None:
+        moved = offset - self._handshake.wall_offset
         self._handshake.wall_offset = offset
+        if moved:
+            for link in self._links:  # a credential expires by the wall clock
+                if link.credential_deadline < inf:
+                    link.credential_deadline -= moved
+                    self._deadlines.arm(link, link.next_deadline())
 
     @property
     def links(self) -> frozenset[Link]:
@@ -167,7 +174,7 @@ class Broker:
 
         Messages that waited for room move up.
         """
-        if not link.closed and link.session is not None and (link.session.backlog or link.retained):
+        if not link.closed and link.session is not None and (link.session.backlog or link.session.retained):
             link.dirty = True  # no further Flush: the caller is at it
             self._distributor.pump(link, now)
         link.dirty = False
@@ -188,7 +195,7 @@ class Broker:
                 break
             handlers[type(event)](link, event, now)
         session = link.session
-        if session is not None and (session.backlog or link.retained):
+        if session is not None and (session.backlog or session.retained):
             self._distributor.pump(link, now)
 
     def _finish(self, link: Link, now: float) -> None:
@@ -339,7 +346,7 @@ class Broker:
         answer = p.SubAck(packet.packet_id, tuple(codes))  # [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6] [MQTT-3.9.3-1]
         self._distributor.send(link, answer, now)
         for topic_filter, stored in retained:
-            self._distributor.queue_retained(topic_filter, stored, link)
+            self._distributor.queue_retained(topic_filter, stored)
         if retained:
             self._distributor.pump(link, now)  # now, so that what arrives in the same bytes need not queue behind them
 

@@ -1,6 +1,6 @@
 """All deadlines of a broker in one heap."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import final
@@ -47,11 +47,13 @@ class Deadlines:
             heappop(heap)
         return heap[0][0] if heap else inf
 
-    def take_due(self, now: float) -> list[Hashable]:
-        """The items whose moment has come; they are no longer armed."""
-        due = []
-        while self.next_deadline() <= now:
+    def take_due(self, now: float) -> Iterator[Hashable]:
+        """The items whose moment has come, each no longer armed; those armed meanwhile have to wait.
+
+        One by one, so that a fault in what is done about one leaves the others armed.
+        """
+        last = self._serial
+        while self.next_deadline() <= now and self._heap[0][1] <= last:
             item = heappop(self._heap)[2]
             del self._armed[item]
-            due.append(item)
-        return due
+            yield item

@@ -1,15 +1,14 @@
 """From a published message to the outputs and queues of those who get it (section 4.5)."""
 
-from collections import deque
 from math import inf
 from typing import final
 
 from mqttcore.broker.actions import Action, Flush
 from mqttcore.broker.counters import Counters
 from mqttcore.broker.deadlines import Deadlines
-from mqttcore.broker.link import Link, Pending
+from mqttcore.broker.link import Link
 from mqttcore.broker.retained import Retained
-from mqttcore.broker.sessions import ServerSession
+from mqttcore.broker.sessions import Pending, ServerSession
 from mqttcore.broker.subscriptions import Share, Stored, Subscriptions
 from mqttcore.codes import PacketType
 from mqttcore.errors import LocalProtocolError, PacketTooLarge, ProtocolError
@@ -22,6 +21,11 @@ from mqttcore.topics import has_wildcard, split_share
 
 MAXIMUM_REMEMBERED_PROPERTIES = 1024
 """Property lists of up to 128 bytes that are remembered as valid, so that what many messages repeat is read once."""
+
+RETAINED_NODES = 100
+"""Topics that are looked at in one step of a search for retained messages."""
+RETAINED_AT_ONCE = 10_000
+"""Retained messages that one client is sent, and topics that are looked at for it, before others have their turn."""
 
 _PLAIN_PROPERTIES = {"content_type", "response_topic", "correlation_data", "user_properties"}
 
@@ -61,6 +65,17 @@ class Route:
         self.targets: list[Target] = targets
         self.shares: list[Share] = shares
 
+    @property
+    def size(self) -> int:
+        """What it counts for in the bound on what is remembered."""
+        return 1 + len(self.targets) + len(self.shares)
+
+    def forget(self) -> None:
+        """Be out of date, and keep nothing in memory for those who still hold on to it."""
+        self.generation = -1
+        self.targets = []
+        self.shares = []
+
 
 @final
 class Distributor:
@@ -75,6 +90,7 @@ class Distributor:
         self.generation = 0  # of routes
         self._subscriptions = Subscriptions()
         self._routes: dict[bytes, Route] = {}
+        self._remembered = 0  # the sizes of all routes
         self._plain: dict[bytes, bool] = {}
 
     # -------------------------------------------------------------------------------------------- subscriptions
@@ -95,8 +111,7 @@ class Distributor:
             return False
         self._subscriptions.remove(topic_filter, session)
         self._outdate(topic_filter)
-        if session.link is not None:
-            self._skip_retained(session.link, topic_filter)
+        session.retained.pop(topic_filter, None)
         return True
 
     def _outdate(self, topic_filter: str) -> None:
@@ -104,21 +119,26 @@ class Distributor:
         if has_wildcard(topics):
             self.generation += 1
         else:
-            route = self._routes.pop(topics.encode(), None)
-            if route is not None:
-                route.generation = -1  # for those who hold on to it
+            self._forget_route(topics.encode())
 
     def route(self, topic: bytes) -> Route:
         """Who gets the messages of a topic."""
         route = self._routes.get(topic)
         if route is None or route.generation != self.generation:
+            self._forget_route(topic)
             route = self._find_route(topic.decode())
-            if len(self._routes) >= self.limits.maximum_cached_routes:
-                self._routes.clear()
-                self.generation += 1  # routes that somebody holds on to are no longer kept up to date
-                route.generation = self.generation
+            if self._remembered + route.size > self.limits.maximum_cached_routes:
+                for other in [*self._routes]:
+                    self._forget_route(other)
             self._routes[topic] = route
+            self._remembered += route.size
         return route
+
+    def _forget_route(self, topic: bytes) -> None:
+        route = self._routes.pop(topic, None)
+        if route is not None:
+            self._remembered -= route.size
+            route.forget()
 
     def _find_route(self, topic: str) -> Route:
         matching: dict[ServerSession, list[Stored]] = {}
@@ -208,21 +228,21 @@ class Distributor:
         if not qos:
             if link is None:
                 return  # QoS 0 does not wait for a client that is away
-            if link.room > 0 and not self._would_overtake(link, message):
+            if link.room > 0 and not self._would_overtake(session, message):
                 self._write(link, message, 0, retain, False, 0, identifiers, now)
             else:
                 self.counters.qos0_dropped += 1
             return
         delivery = Delivery(message, qos, retain, identifiers, share)
-        if link is not None and link.room > 0 and session.has_quota and not session.backlog and not link.retained:
+        if link is not None and link.room > 0 and session.has_quota and not session.backlog and not session.retained:
             session.launch(delivery)
             self._send(link, session, delivery, now)
         elif not session.enqueue(delivery):
             self.counters.queue_full_dropped += 1
 
-    def _would_overtake(self, link: Link, message: Message) -> bool:
+    def _would_overtake(self, session: ServerSession, message: Message) -> bool:
         """Whether an older, retained message of its topic may still be on its way to this client. [MQTT-4.6.0-5]"""
-        if not link.retained:
+        if not session.retained:
             return False
         older = self.retained.get(message.topic)
         return older is not None and older is not message
@@ -295,32 +315,47 @@ class Distributor:
         session = link.session
         if session is None:
             return
+        budget = RETAINED_AT_ONCE
         while link.room > 0:
-            if link.retained and not session.resending:
-                pending = next(iter(link.retained.values()))
-                if session.taken >= pending.after:
-                    if not self._step_retained(link, session, now):
-                        return
-                    continue
-            delivery = session.next_publish(now)
-            if delivery is None:
+            pending = next(iter(session.retained.values())) if session.retained else None
+            if pending is None or session.taken < pending.after or session.resending:
+                delivery = session.next_publish(now)
+                if delivery is None:
+                    return
+                self._send(link, session, delivery, now)
+            elif budget <= 0:
+                self._deadlines.arm(link, now)  # to go on when others have had their turn
                 return
-            self._send(link, session, delivery, now)
+            elif pending.found:
+                budget -= 1
+                if not self._send_retained(link, session, pending, now):
+                    return
+            elif pending.search.done:
+                del session.retained[next(iter(session.retained))]
+            else:
+                pending.found.extend(pending.search.step(RETAINED_NODES))
+                budget -= RETAINED_NODES
 
-    def _step_retained(self, link: Link, session: ServerSession, now: float) -> bool:
-        """Go one step on with the retained messages of a new subscription; False if the client's quota is used up."""
-        delivery = self._next_retained(link, now)
-        if delivery is None:
+    def _send_retained(self, link: Link, session: ServerSession, pending: Pending, now: float) -> bool:
+        """Send the next of the retained messages that have been found; False if the client's quota is used up."""
+        message = pending.found[0]
+        stored = pending.stored
+        qos = min(message.qos, stored.qos)
+        if qos and not session.has_quota:
+            return False
+        pending.found.popleft()
+        # One that has been replaced since was delivered as a publication; one that has been deleted is gone.
+        if self.retained.get(message.topic) is not message or message.expired(now):
             return True
-        if not delivery.qos:
-            self._write(link, delivery.message, 0, True, False, 0, delivery.identifiers, now)
-        elif session.has_quota:
+        if stored.no_local and message.publisher == session.client_id:  # [MQTT-3.8.3-3]
+            return True
+        identifiers = () if stored.identifier is None else (stored.identifier,)
+        if qos:
+            delivery = Delivery(message, qos, True, identifiers)
             session.launch(delivery)
             self._send(link, session, delivery, now)
         else:
-            assert link.retained_found is not None
-            link.retained_found.appendleft(delivery.message)
-            return False
+            self._write(link, message, 0, True, False, 0, identifiers, now)
         return True
 
     # ------------------------------------------------------------------------------------------------- retained
@@ -347,43 +382,12 @@ class Distributor:
         elif message.expires_at != inf:
             self._deadlines.arm(topic, message.expires_at)
 
-    def queue_retained(self, topic_filter: str, stored: Stored, link: Link) -> None:
+    def queue_retained(self, topic_filter: str, stored: Stored) -> None:
         """Have the retained messages that a new subscription matches sent (section 3.3.1.3), as room allows.
 
         They are looked up one subscription at a time when their turn has come, so that what waits is bounded.
         """
-        self._skip_retained(link, topic_filter)
         session = stored.session
-        link.retained[topic_filter] = Pending(stored, self.retained.serial, session.taken + len(session.queue))
-
-    def keep_retained(self, link: Link, session: ServerSession, now: float) -> None:
-        """The connection ends with retained messages still unsent: those of QoS 1 and 2 wait in the session."""
-        while link.retained:
-            delivery = self._next_retained(link, now)
-            if delivery is not None and delivery.qos and not session.enqueue(delivery):
-                self.counters.queue_full_dropped += 1
-                link.retained.clear()
-
-    def _next_retained(self, link: Link, now: float) -> Delivery | None:
-        """The next retained message to send; None if this step of the search has found none."""
-        topic_filter, pending = next(iter(link.retained.items()))
-        stored = pending.stored
-        if link.retained_found is None:
-            link.retained_found = deque(self.retained.match(topic_filter, pending.serial))
-        if not link.retained_found:
-            self._skip_retained(link, topic_filter)
-            return None
-        message = link.retained_found.popleft()
-        # One that has been replaced since was delivered as a publication; one that has been deleted is gone.
-        if self.retained.get(message.topic) is not message or message.expired(now):
-            return None
-        if stored.no_local and message.publisher == stored.session.client_id:  # [MQTT-3.8.3-3]
-            return None
-        identifiers = () if stored.identifier is None else (stored.identifier,)
-        return Delivery(message, min(message.qos, stored.qos), True, identifiers)
-
-    def _skip_retained(self, link: Link, topic_filter: str) -> None:
-        if topic_filter in link.retained:
-            if next(iter(link.retained)) == topic_filter:
-                link.retained_found = None
-            del link.retained[topic_filter]
+        session.retained.pop(topic_filter, None)
+        search = self.retained.search(topic_filter)
+        session.retained[topic_filter] = Pending(stored, search, session.taken + len(session.queue))

@@ -29,6 +29,9 @@ from mqttcore.codes import CONNACK_CODES, DISCONNECT_CODES, V5, ReasonCode
 from mqttcore.connection import FRAME_MAXIMUM
 from mqttcore.topics import SERVER_PREFIX
 
+MAY_NOT_CONNECT = "not authorized to connect"
+"""Why a client whose credentials are good is refused, or sent away."""
+
 
 @final
 class Handshake:
@@ -135,9 +138,9 @@ class Handshake:
             packet, link.retry, link.retry_at = link.retry, None, inf
             self._reauthenticate(link, packet, now)
         elif now >= link.exchange_deadline:
-            self.abandon(link)
-            seconds = link.policy.limits.authentication_timeout
-            self._decide(link, Denied(f"no verdict within {seconds:g} seconds"), now)
+            # Is it the client that did not answer, or whoever was asked about it?
+            late = Denied if link.perform is None else Unavailable
+            self._conclude(link, late(f"no verdict within {link.policy.limits.authentication_timeout:g} seconds"), now)
 
     def abandon(self, link: Link) -> None:
         """End what is under way without a verdict."""
@@ -165,9 +168,7 @@ class Handshake:
         if isinstance(step, Challenge) and link.connection.authentication_method is None:
             step = Denied("a challenge needs an Authentication Method")  # [MQTT-4.12.0-6]
         if isinstance(step, Verdict):
-            self._report_decision(link, step)
-            self.abandon(link)
-            self._decide(link, step, now)
+            self._conclude(link, step, now)
         elif isinstance(step, Challenge):
             self._send_auth(link, ReasonCode.CONTINUE_AUTHENTICATION, step.data, now)
         else:
@@ -180,14 +181,23 @@ class Handshake:
 
     # --------------------------------------------------------------------------------------------- the verdict
 
-    def _decide(self, link: Link, verdict: Verdict, now: float) -> None:
-        connect = self._connects.get(link)
+    def _conclude(self, link: Link, verdict: Verdict, now: float) -> None:
+        """The exchange is over."""
         expires_at = verdict.expires_at if isinstance(verdict, Granted) else None
         if expires_at is not None and expires_at <= now + self.wall_offset:
             verdict = Denied("the credential has expired")
+        self._report_decision(link, verdict)
+        self.abandon(link)
+        self._decide(link, verdict, now)
+
+    def _decide(self, link: Link, verdict: Verdict, now: float) -> None:
+        connect = self._connects.get(link)
         if connect is not None:
             self._decide_connect(link, connect, verdict, now)
-        elif isinstance(verdict, Granted):
+            return
+        if isinstance(verdict, Granted) and not _may_connect(link, _principal(link, verdict)):
+            verdict = Denied(MAY_NOT_CONNECT)
+        if isinstance(verdict, Granted):
             self._grant(link, verdict, now)
             self._send_auth(link, ReasonCode.SUCCESS, verdict.data, now)
             self._report_reauthentication(link, ReasonCode.SUCCESS, "granted")
@@ -217,8 +227,7 @@ class Handshake:
         self._actions.append(actions.Report(event))
 
     def _grant(self, link: Link, verdict: Granted, now: float) -> None:
-        username = link.principal.username if verdict.username is None else verdict.username
-        link.principal = Principal(link.client_id, username, verdict.attributes)
+        link.principal = _principal(link, verdict)
         link.routes.clear()
         link.renewable = verdict.renewable
         link.credential_deadline = inf if verdict.expires_at is None else verdict.expires_at - self.wall_offset
@@ -243,8 +252,8 @@ class Handshake:
         """What speaks against a client whose credentials are good. [MQTT-3.1.4-2]"""
         limits = link.policy.limits
         authorize = link.policy.authorize
-        if authorize is not None and not authorize(link.principal, Action.CONNECT, link.client_id):
-            return ReasonCode.NOT_AUTHORIZED, "not authorized to connect"
+        if not _may_connect(link, link.principal):
+            return ReasonCode.NOT_AUTHORIZED, MAY_NOT_CONNECT
         if not self._registry.has_room(link.client_id):
             return ReasonCode.QUOTA_EXCEEDED, "there are too many sessions"
         will = connect.will
@@ -278,6 +287,7 @@ class Handshake:
         present = self._registry.attach(link, connect, link.principal, now)  # [MQTT-3.1.4-4]
         session = link.session
         assert session is not None
+        link.resumed = present
         granted = None
         if session.expiry_interval != (connect.session_expiry_interval or 0):
             granted = session.expiry_interval
@@ -322,6 +332,17 @@ class Handshake:
         )
         self._actions.append(actions.Report(event))
         self._distributor.pump(link, now)
+
+
+def _principal(link: Link, verdict: Granted) -> Principal:
+    """Who the client is by a verdict; one that names nobody leaves the user name as it was."""
+    username = link.principal.username if verdict.username is None else verdict.username
+    return Principal(link.client_id, username, verdict.attributes)
+
+
+def _may_connect(link: Link, principal: Principal) -> bool:
+    authorize = link.policy.authorize
+    return authorize is None or authorize(principal, Action.CONNECT, link.client_id)
 
 
 def refusal_code(verdict: Denied | NotRelevant | Unavailable, *, re_authentication: bool) -> ReasonCode:

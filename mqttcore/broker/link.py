@@ -1,6 +1,5 @@
 """One network connection as the broker keeps it."""
 
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, final
 
@@ -8,29 +7,12 @@ from mqttcore.auth import Exchange, Principal
 from mqttcore.broker.actions import Perform
 from mqttcore.broker.policy import Policy, Transport
 from mqttcore.connection import Connection
-from mqttcore.message import Message
 from mqttcore.packets import Auth
 from mqttcore.states import SERVER
 
 if TYPE_CHECKING:
     from mqttcore.broker.distribution import Route
     from mqttcore.broker.sessions import ServerSession
-    from mqttcore.broker.subscriptions import Stored
-
-
-@final
-class Pending:
-    """A new subscription whose retained messages are still to be sent.
-
-    They are those stored up to `serial`, and follow what the session had queued before: its first `after` messages.
-    """
-
-    __slots__ = ("after", "serial", "stored")
-
-    def __init__(self, stored: "Stored", serial: int, after: int) -> None:
-        self.stored: Stored = stored
-        self.serial: int = serial
-        self.after: int = after
 
 
 @final
@@ -54,8 +36,6 @@ class Link:
         "principal",
         "renewable",
         "resumed",
-        "retained",
-        "retained_found",
         "retry",
         "retry_at",
         "room",
@@ -83,9 +63,6 @@ class Link:
         self.layout: int = 0
         self.routes: dict[bytes, Route] = {}  # of topics that the client is known to be allowed to publish to
         self.aliases: bool = False  # whether we assign Topic Aliases to this client
-        # Retained messages still to be sent: for which new subscriptions, and of the first of these those found.
-        self.retained: dict[str, Pending] = {}
-        self.retained_found: deque[Message] | None = None
         self.exchange: Exchange | None = None
         self.perform: Perform | None = None  # the effect whose reply the exchange waits for
         self.exchange_deadline: float = inf

@@ -70,6 +70,7 @@ class Registry:
             self.sessions[link.client_id] = session
         session.limits = limits
         session.link = link
+        another = session.principal != principal
         session.principal = principal
         session.authorize = link.policy.authorize
         session.transport = link.transport
@@ -84,11 +85,14 @@ class Registry:
             session.will_delay = connect.will.will_delay_interval or 0
             session.will_expiry_interval = connect.will.message_expiry_interval
         link.session = session
-        self.judge(session, now)
+        self.judge(session, now, resumed=True, another=another)
         return present
 
-    def judge(self, session: ServerSession, now: float) -> None:
-        """End the subscriptions that the client may no longer have, and what waits for it because of them alone."""
+    def judge(self, session: ServerSession, now: float, *, resumed: bool = False, another: bool = False) -> None:
+        """End the subscriptions that the client may no longer have, and what waits for it because of them alone.
+
+        `resumed` says that its connection is a new one, `another` that the principal of the earlier one was another.
+        """
         authorize = session.authorize
         if authorize is None:
             return
@@ -101,8 +105,8 @@ class Registry:
         for topic_filter in denied:
             self._distributor.unsubscribe(topic_filter, session)
             self.report_denied(session, AuthAction.SUBSCRIBE, topic_filter)
-        if denied:
-            self._redistribute(session.take_unsubscribed(), now)
+        if denied or another:  # what another had unsubscribed from may still wait, and is not for this one
+            self._redistribute(session.take_unsubscribed(in_flight=resumed), now)
 
     def report_denied(self, session: ServerSession, action: AuthAction, topic: str) -> None:
         """Report that the client may not do what it asked for, or may not any more."""
@@ -123,7 +127,6 @@ class Registry:
         session = link.session
         if session is None:
             return
-        self._distributor.keep_retained(link, session, now)
         link.session = None
         session.link = None
         if not will:  # [MQTT-3.1.2-10] [MQTT-3.14.4-3]
@@ -160,11 +163,7 @@ class Registry:
         del self.sessions[session.client_id]
         self._deadlines.disarm(session)
         discarded = session.pending
-        left = [
-            delivery
-            for delivery in (*session.inflight.values(), *session.queue)
-            if delivery.awaiting in (Awaiting.NOTHING, Awaiting.PUBACK)  # [MQTT-4.8.2-5]
-        ]
+        left = [*session.inflight.values(), *session.queue]
         session.clear()
         discarded -= self._redistribute(left, now)
         self._actions.append(Report(reports.SessionEnded(client_id=session.client_id, discarded=discarded)))
@@ -174,6 +173,8 @@ class Registry:
         count = 0
         for delivery in deliveries:
             share = delivery.owner
+            if delivery.awaiting not in (Awaiting.NOTHING, Awaiting.PUBACK):  # [MQTT-4.8.2-5]
+                continue
             if isinstance(share, Share) and share.members and not delivery.message.expired(now):
                 self._distributor.deliver_shared(share, delivery.message, now)
                 count += 1

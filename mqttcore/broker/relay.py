@@ -99,7 +99,7 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                             and target.plain
                             and other.layout == layout
                             and other.room > 0
-                            and not other.retained
+                            and not target.session.retained
                         ):
                             other.out.append(frame)
                             other.room -= size

@@ -82,27 +82,43 @@ class Retained:
             assert above is not None
             del above[levels[depth - 1]]
 
-    def match(self, topic_filter: str, serial: int) -> list[Message]:
-        """The messages that were stored up to `serial` and whose topic a filter (without ShareName) matches, section
-        4.7.
-        """
-        levels = topic_filter.split("/")
+    def search(self, topic_filter: str) -> "Search":
+        """A search for what is retained now and matches a filter (without ShareName), section 4.7."""
+        return Search(self._root, topic_filter, self.serial)
+
+
+@final
+class Search:
+    """The messages that a filter matches, found step by step: a long search must not keep everybody else waiting.
+
+    Messages that are stored while it goes on are not found. Those that are deleted may be.
+    """
+
+    __slots__ = ("_levels", "_root", "_serial", "_stack")
+
+    def __init__(self, root: _Node, topic_filter: str, serial: int) -> None:
+        self._root: _Node = root
+        self._levels: list[str] = topic_filter.split("/")
+        self._serial: int = serial
+        self._stack: list[tuple[_Node, int]] = [(root, 0)]
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing more to find."""
+        return not self._stack
+
+    def step(self, nodes: int) -> list[Message]:
+        """What is found at the next `nodes` nodes of the trie."""
         found: list[Message] = []
-
-        def take(node: _Node) -> None:
-            if node.message is not None and node.serial <= serial:
-                found.append(node.message)
-
-        stack = [(self._root, 0)]
-        while stack:
+        levels = self._levels
+        stack = self._stack
+        while stack and nodes > 0:
+            nodes -= 1
             node, depth = stack.pop()
-            if depth == len(levels):
-                take(node)
-                continue
-            level = levels[depth]
-            if level == "#":
-                take(node)
-            if node.children is None:
+            level = levels[depth] if depth < len(levels) else None
+            if (level is None or level == "#") and node.message is not None and node.serial <= self._serial:
+                found.append(node.message)
+            if level is None or node.children is None:
                 continue
             if level not in ("+", "#"):
                 child = node.children.get(level)

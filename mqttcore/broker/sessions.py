@@ -1,14 +1,16 @@
 """A session on the server: Session State of section 4.1 with the client's subscriptions and its Will."""
 
+from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, final
 
 from mqttcore.auth import Authorizer, Principal
 from mqttcore.broker.policy import Transport
+from mqttcore.broker.retained import Search
 from mqttcore.broker.subscriptions import Share, Stored
 from mqttcore.limits import Limits
 from mqttcore.message import Message
-from mqttcore.session import Delivery, Session
+from mqttcore.session import Awaiting, Delivery, Session
 from mqttcore.topics import matches
 
 if TYPE_CHECKING:
@@ -16,6 +18,22 @@ if TYPE_CHECKING:
 
 NEVER = 0xFFFF_FFFF
 """A Session Expiry Interval that never passes, section 3.1.2.11.2."""
+
+
+@final
+class Pending:
+    """A new subscription whose retained messages are still to be looked up and sent.
+
+    They follow what the session had queued before: its first `after` messages.
+    """
+
+    __slots__ = ("after", "found", "search", "stored")
+
+    def __init__(self, stored: Stored, search: Search, after: int) -> None:
+        self.stored: Stored = stored
+        self.search: Search = search
+        self.after: int = after
+        self.found: deque[Message] = deque()
 
 
 @final
@@ -27,6 +45,7 @@ class ServerSession(Session):
         self.client_id = client_id
         self.link: Link | None = None
         self.subscriptions: dict[str, Stored] = {}
+        self.retained: dict[str, Pending] = {}  # by Topic Filter, in the order of the subscriptions
         self.expiry_interval = 0  # seconds, NEVER for no end
         self.expires_at = inf
         self.will: Message | None = None
@@ -41,20 +60,28 @@ class ServerSession(Session):
         """When the session ends or its Will is due, monotonic seconds."""
         return min(self.expires_at, self.will_at)
 
-    def take_unsubscribed(self) -> list[Delivery]:
-        """Take out what waits in the queue although no subscription asks for it any more."""
+    def take_unsubscribed(self, *, in_flight: bool) -> list[Delivery]:
+        """Take out what waits in the queue although no subscription asks for it any more; with `in_flight`, what
+        would be sent again, too.
+        """
         filters = [topic_filter for topic_filter, stored in self.subscriptions.items() if stored.share is None]
+
+        def wanted(delivery: Delivery) -> bool:
+            if isinstance(delivery.owner, Share):
+                return self in delivery.owner.members
+            topic = delivery.message.topic_name
+            return any(matches(topic_filter, topic) for topic_filter in filters)
+
+        taken = []
+        for delivery in [*self.inflight.values()] if in_flight else ():
+            if delivery.awaiting != Awaiting.PUBCOMP and not wanted(delivery):
+                self.drop(delivery)
+                taken.append(delivery)
         waiting = [*self.queue]
         self.queue.clear()
         self.queued_bytes = 0
-        taken = []
         for delivery in waiting:
-            if isinstance(delivery.owner, Share):
-                wanted = self in delivery.owner.members
-            else:
-                topic = delivery.message.topic_name
-                wanted = any(matches(topic_filter, topic) for topic_filter in filters)
-            if wanted:
+            if wanted(delivery):
                 self.queue.append(delivery)
                 self.queued_bytes += delivery.message.size
             else:

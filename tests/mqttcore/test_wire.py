@@ -15,7 +15,6 @@ Reader = Callable[[bytes, int, int], tuple[Any, int]]
 Writer = Callable[[Any], bytes]
 
 TYPES: dict[str, tuple[Reader, Writer, st.SearchStrategy[Any]]] = {
-    "byte": (wire.read_byte, wire.write_byte, st.integers(0, 255)),
     "two bytes": (wire.read_two_bytes, wire.write_two_bytes, st.integers(0, 2**16 - 1)),
     "four bytes": (wire.read_four_bytes, wire.write_four_bytes, st.integers(0, 2**32 - 1)),
     "variable": (
@@ -134,8 +133,6 @@ def test_string_refused(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("write", "value"),
     [
-        (wire.write_byte, -1),
-        (wire.write_byte, 256),
         (wire.write_two_bytes, -1),
         (wire.write_two_bytes, 65_536),
         (wire.write_four_bytes, -1),

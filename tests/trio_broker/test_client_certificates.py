@@ -13,7 +13,7 @@ from cryptography.x509 import DNSName, SubjectAlternativeName
 from mqttcore.auth import AuthRequest, Denied, Exchange, Granted, NotRelevant, Verdict
 from mqttcore.authenticators.x509 import trust_anchors, x509
 from tests.mqttcore.authenticators.certificates import AUTHORITY, FOR_SERVERS, Identity, issue, version_1
-from trio_broker.client_certificates import refusal, request_client_certificates
+from trio_broker.client_certificates import request_client_certificates
 from trio_broker.errors import HandshakeError
 from trio_broker.tls import handshake, server_context
 
@@ -39,7 +39,6 @@ class Outcome:
 
     chain: tuple[bytes, ...] = ()
     error: str = ""
-    reason: str = ""
     alert: str = field(default="", kw_only=True)
 
 
@@ -69,16 +68,15 @@ async def meet(server: ssl.SSLContext, client: ssl.SSLContext) -> Outcome:
     """One handshake over TCP."""
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     chain: tuple[bytes, ...] = ()
-    error = reason = alert = ""
+    error = alert = ""
 
     async def serve() -> None:
-        nonlocal chain, error, reason
+        nonlocal chain, error
         stream = await listener.accept()
         try:
             secure, chain = await handshake(stream, server, timeout=30, linger=30)
         except HandshakeError as failure:
             error = str(failure)
-            reason = refusal(failure.__context__ and failure.__context__.__cause__)
             await stream.aclose()
         else:
             await secure.send_all(b"!")
@@ -97,7 +95,7 @@ async def meet(server: ssl.SSLContext, client: ssl.SSLContext) -> Outcome:
             except trio.BrokenResourceError as failure:
                 alert = getattr(failure.__cause__, "reason", "")
             await trio.aclose_forcefully(stream)
-    return Outcome(chain, error, reason, alert=alert)
+    return Outcome(chain, error, alert=alert)
 
 
 def judge(trusted: Chain, certificates: tuple[bytes, ...]) -> Verdict:
@@ -208,7 +206,7 @@ async def test_a_bad_certificate_fails_the_handshake_and_the_client_learns_why(
     outcome = await present(server, tmp_path, version, trusted, presented)
     assert not outcome.chain
     assert outcome.error.startswith("TLS handshake failed: ")
-    assert outcome.reason.startswith(f"the client certificate was refused: {reason}")
+    assert outcome.error.startswith(f"TLS handshake failed: the client certificate was refused: {reason}")
     assert "ALERT" in outcome.alert
     assert alert in outcome.alert
     # Nor would it get in without the handshake.
@@ -261,8 +259,3 @@ def test_sessions_are_not_resumed(server: ssl.SSLContext, tmp_path: Path, versio
         assert not far.session_reused
         session = near.session
         assert session is None or not session.has_ticket
-
-
-def test_other_failures_are_not_about_the_certificate() -> None:
-    assert not refusal(ssl.SSLError(1, "unsupported protocol"))
-    assert not refusal(None)

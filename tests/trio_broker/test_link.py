@@ -154,6 +154,30 @@ async def test_a_slow_reader_is_not_dropped(autojump_clock: MockClock) -> None:
         assert run.server.open_links == 1
 
 
+async def test_a_peer_that_takes_no_answers_is_read_from_again_once_it_does(autojump_clock: MockClock) -> None:
+    async with running(limits=Limits(output_high_water=1024)) as run:
+        near, far = lockstep()
+        run.nursery.start_soon(run.server.serve_stream, far, run.policy)
+        await Peer(near).connect()
+        [link] = run.broker.links
+
+        async def ask() -> None:
+            for _ in range(10):
+                await near.send_all(b"\xc0\x00" * 1000)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.sleep(1)
+            assert link.paused
+            received = 0
+            with trio.move_on_after(10):
+                while received < 20_000:
+                    received += len(await near.receive_some())
+            nursery.cancel_scope.cancel()
+        assert received == 20_000
+        assert not link.paused
+
+
 @frozen
 class Ask(Effect):
     """An effect that the test's performer answers."""

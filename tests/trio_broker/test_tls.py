@@ -14,6 +14,7 @@ from mqttcore.packets import Disconnect, Publish, Subscribe, Subscription
 from tests.trio_broker.conftest import Certificates
 from tests.trio_broker.support import Peer, Running, listen, running, until
 from trio_broker import ConfigurationError, Listener, ServerLimits, server_context
+from trio_broker.tls import bare_context, load_key_pair
 
 
 @pytest.fixture
@@ -31,6 +32,14 @@ async def dial_tls(run: Running, listener: Listener, context: ssl.SSLContext) ->
     stream = trio.SSLStream(await run.dial(listener), context, server_hostname="127.0.0.1")
     await stream.do_handshake()
     return stream
+
+
+def test_an_encrypted_key_in_memory_is_refused_without_a_prompt(certificates: Certificates) -> None:
+    key = serialization.load_pem_private_key(certificates.key.read_bytes(), None)
+    encryption = serialization.BestAvailableEncryption(b"pw")
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    with pytest.raises(ssl.SSLError, match="the private key is encrypted"):
+        load_key_pair(bare_context(), certificates.certificate.read_bytes(), pem)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

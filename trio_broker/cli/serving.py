@@ -25,6 +25,8 @@ if sys.platform != "win32":
 
 LOCAL = ("127.0.0.1", "::1")
 """Where a broker without --bind listens: nobody else's machine reaches it."""
+RETRY = 60.0
+"""Seconds until a background task that failed is started again."""
 STOP = (signal.SIGINT, signal.SIGTERM)
 
 Task = Callable[[EventLog], Awaitable[None]]
@@ -82,7 +84,7 @@ def run_plan(planned: Plan, log_format: Literal["text", "json"], log_level: Leve
 async def _run(server: Server, planned: Plan) -> None:
     async with trio.open_nursery() as background:
         for task in planned.tasks:
-            background.start_soon(task, server.log)
+            background.start_soon(_keep_running, task, server.log)
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(*STOP) as signals:
                 await nursery.start(server.serve, planned.listeners)
@@ -92,6 +94,17 @@ async def _run(server: Server, planned: Plan) -> None:
                     break
             # Outside, a signal has its default effect again.
         background.cancel_scope.cancel()
+
+
+async def _keep_running(task: Task, log: EventLog) -> None:
+    """A fault in what runs beside the server is logged, and does not end it."""
+    while True:
+        try:
+            await task(log)
+            return
+        except Exception as error:
+            log.failure("background_task_failed", error)
+            await trio.sleep(RETRY)
 
 
 def raise_file_limit() -> None:

@@ -9,10 +9,7 @@ from attrs import field, frozen
 from mqttcore.authenticators.effects import HttpServer
 from mqttcore.authenticators.scram import Verifier
 from mqttcore.authenticators.x509 import SubjectAttributes
-
-
-def _hidden(value: object) -> str:
-    return "None" if value is None else "<hidden>"
+from mqttcore.hidden import hidden
 
 
 def _names_only(users: Mapping[str, object]) -> str:
@@ -68,7 +65,7 @@ class ManualTls:
     """A server certificate from a Secret: its chain, own certificate first, and its key, both in PEM."""
 
     chain_pem: bytes = field(repr=False)
-    key_pem: bytes = field(repr=_hidden)
+    key_pem: bytes = field(repr=hidden)
 
 
 @frozen

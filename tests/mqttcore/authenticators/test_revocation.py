@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import CertificateRevocationListBuilder, RevokedCertificateBuilder
+from cryptography.x509 import CertificateRevocationListBuilder, Name, NameAttribute, RevokedCertificateBuilder
 
 from mqttcore.auth import AuthRequest, Denied, Exchange, Granted, Verdict
 from mqttcore.authenticators.x509 import trust_anchors, x509
@@ -24,8 +24,9 @@ def crl(
     *revoked: Identity,
     signer: Identity | None = None,
     validity: tuple[dt.datetime, dt.datetime] = (NOW - DAY, NOW + DAY),
+    issuer: Name | None = None,
 ) -> bytes:
-    builder = CertificateRevocationListBuilder(authority.certificate.subject, *validity)
+    builder = CertificateRevocationListBuilder(issuer or authority.certificate.subject, *validity)
     for each in revoked:
         entry = RevokedCertificateBuilder(each.certificate.serial_number, NOW - DAY).build()
         builder = builder.add_revoked_certificate(entry)
@@ -73,6 +74,13 @@ def test_a_list_that_names_the_client_or_cannot_be_believed_refuses_it(lists: li
     verdict = decide(*lists)
     assert isinstance(verdict, Denied)
     assert reason in verdict.message
+
+
+def test_names_are_compared_as_names() -> None:  # RFC 5280, section 7.1
+    subject = INTERMEDIATE.certificate.subject
+    issuer = Name([NameAttribute(each.oid, str(each.value).upper()) for each in subject])
+    assert issuer != subject
+    assert isinstance(decide(crl(INTERMEDIATE, DEVICE, issuer=issuer)), Denied)
 
 
 def test_a_revoked_client_does_not_take_others_with_it() -> None:

@@ -32,11 +32,12 @@ from mqttcore.auth import (
     NotRelevant,
     Principal,
     Response,
+    Trace,
     Unavailable,
     Verdict,
 )
 from mqttcore.broker import Transport
-from mqttcore.broker.reports import Connected, Disconnected, Reauthenticated, Refused
+from mqttcore.broker.reports import Connected, Decided, Disconnected, Reauthenticated, Refused
 from tests.mqttcore.broker.support import WALL, Network, Peer, subscription
 
 VERSIONS = pytest.mark.parametrize("version", [V311, V5])
@@ -427,6 +428,23 @@ class TestExpiry:
         [report] = net.take_reports(Disconnected)
         assert report.reason == "the credential has expired"
 
+    def test_a_fault_that_another_deadline_meets_does_not_put_it_off(self) -> None:
+        def authorize(principal: Principal, action: Action, what: str) -> bool:
+            if what == "will" and net.now:
+                raise RuntimeError("a bug")
+            return True
+
+        net = Network()
+        net.policy = net.policy_with(authenticate=at_once(Granted(expires_at=WALL + 10)), authorize=authorize)
+        peers = [net.connect("a"), net.connect("b", will=Will(topic="will")), net.connect("c")]
+        net.now = 10
+        with pytest.raises(RuntimeError):
+            net.broker.handle_timeout(net.now)
+        assert net.broker.next_deadline() <= net.now
+        net.broker.handle_timeout(net.now)
+        net.settle()
+        assert [peer.closed for peer in peers] == ["abrupt"] * 3
+
     def test_activity_does_not_put_it_off(self) -> None:
         net = network(at_once(Granted(expires_at=WALL + 10)))
         peer = net.connect("a", keep_alive=3)
@@ -630,21 +648,50 @@ class TestReauthentication:
     def test_it_takes_no_longer_than_its_time(self, waits_for: str) -> None:
         def authenticate(request: AuthRequest) -> Authentication:
             if request.re_authentication:
+                yield Trace("method", "asked")
                 yield Ask() if waits_for == "shell" else Challenge(b"?")
-            return Granted()
+            return Granted(expires_at=WALL + 2000)
 
         net = network(authenticate, authentication_timeout=30)
         peer = net.connect("a", authentication_method="m")
+        net.reports.clear()
         net.advance(1000)
         self.auth(peer)
         peer.take(Auth)
         net.advance(29.9)
         assert peer.closed is None
         net.advance(0.1)
+        [decided] = net.take_reports(Decided)
+        assert (decided.reason, decided.trace) == ("no verdict within 30 seconds", (Trace("method", "asked"),))
+        if waits_for == "client":
+            assert decided.outcome == "denied"
+            assert peer.ended_with() is ReasonCode.NOT_AUTHORIZED
+            assert not net.broker.links
+            return
+        assert decided.outcome == "unavailable"  # whoever was asked did not answer: the old credential stays in force
+        assert peer.expect(Auth).reason_code is ReasonCode.CONTINUE_AUTHENTICATION
+        net.perform(Granted())  # too late
+        assert not peer.received
+        net.advance(969.9)
+        assert peer.closed is None
+        net.advance(0.1)
+        assert peer.closed == "abrupt"
+
+    def test_an_identity_that_may_not_connect_may_not_stay(self) -> None:
+        def authorize(principal: Principal, action: Action, what: str) -> bool:
+            return action is not Action.CONNECT or principal.username == "u"
+
+        net = Network()
+        net.policy = net.policy_with(authenticate=asking, authorize=authorize)
+        peer = net.peer()
+        peer.send(Connect(client_id="a", username="u", authentication_method="m"))
+        net.perform(Granted())
+        peer.expect(ConnAck)
+        self.auth(peer)
+        net.perform(Granted(username="v"))
         assert peer.ended_with() is ReasonCode.NOT_AUTHORIZED
-        if net.performs:
-            net.perform(Granted())
-        assert not net.broker.links
+        [disconnected] = net.take_reports(Disconnected)
+        assert disconnected.reason == "re-authentication was refused: not authorized to connect"
 
     def test_permissions_and_identity_become_the_new_ones(self) -> None:
         seen: list[Principal] = []

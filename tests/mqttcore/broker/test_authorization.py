@@ -168,6 +168,32 @@ def test_rights_revoked_while_a_session_was_away() -> None:
     assert (session.pending, session.queued_bytes) == (0, 0)
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_nothing_is_sent_again_to_one_who_may_not_have_it(qos: int) -> None:
+    def authorize(principal: Principal, action: Action, what: str) -> bool:
+        return action is not Action.SUBSCRIBE or what == "public" or principal.username == "ann"
+
+    net = Network()
+    net.policy = net.policy_with(authorize=authorize)
+    peer = net.connect("x", username="ann", session_expiry_interval=100)
+    peer.subscribe("public", "secret", "dropped")
+    peer.auto = False
+    for topic in ("secret", "public", "dropped"):
+        net.publish(topic, topic.encode(), qos=qos)
+    peer.cut()
+    net.publish("dropped", b"waiting", qos=qos)
+    again = net.resume("x", username="ann", session_expiry_interval=100)
+    assert again.payloads() == [b"secret", b"public", b"dropped", b"waiting"]
+    again.auto = False
+    for topic in ("secret", "public", "dropped"):
+        net.publish(topic, topic.encode(), qos=qos)
+    again.unsubscribe("dropped")
+    again.cut()
+    other = net.resume("x", username="eve")
+    assert other.payloads() == [b"public"]
+    assert net.broker.sessions["x"].pending == 0
+
+
 def test_what_a_share_keeps_for_one_who_may_not_have_it_goes_to_another() -> None:
     rules = Rules((Action.CONNECT,), (Action.SUBSCRIBE, "t"))
     net, other = network(rules)

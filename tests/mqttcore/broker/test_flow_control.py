@@ -46,6 +46,23 @@ class TestSendQuota:
             peer.send(PubComp(first))
         assert peer.payloads() == [b"%d" % quota]
 
+    @pytest.mark.parametrize("qos", [1, 2])
+    def test_what_is_under_way_is_bounded_in_bytes(self, qos: int) -> None:
+        net = Network(maximum_queued_bytes=2000)
+        peer = net.connect("a", session_expiry_interval=100)
+        peer.auto = False
+        peer.subscribe("t")
+        for number in range(5):
+            net.publish("t", b"%d" % number * 900, qos=qos)
+        session = net.broker.sessions["a"]
+        under_way = peer.take(Publish)
+        assert [message.payload[:1] for message in under_way] == [b"0", b"1", b"2"]  # the last one over the bound
+        assert len(session.queue) == 2
+        peer.cut()
+        again = net.resume("a", session_expiry_interval=100)  # what was under way is sent again, bound or not
+        assert [payload[:1] for payload in again.payloads()] == [b"0", b"1", b"2", b"3", b"4"]
+        assert (session.pending, session.inflight_bytes, session.queued_bytes) == (0, 0, 0)
+
     def test_a_used_up_quota_holds_back_publish_only(self) -> None:  # [MQTT-3.3.4-10] [MQTT-4.9.0-3]
         net = Network()
         peer = net.connect("a", receive_maximum=1)

@@ -42,6 +42,7 @@ from mqttcore.auth import (
     Unavailable,
 )
 from mqttcore.broker import Broker, Close, Flush, Link, Perform, Policy, Transport
+from mqttcore.broker.distribution import Target
 from mqttcore.codec import encode, frame
 from mqttcore.limits import Limits
 from mqttcore.testing.malformed import malformed_packets
@@ -261,6 +262,22 @@ def authenticate(request: AuthRequest) -> Authentication:
     if reply == "unavailable":
         return Unavailable()
     return Granted(expires_at=request.time + 50) if reply == "good" or request.re_authentication else Denied()
+
+
+def test_what_is_remembered_of_topics_is_bounded_however_many_subscribe() -> None:
+    net = Network(maximum_cached_routes=100)
+    subscribers = net.connects(*"abcdefghi")
+    for subscriber in subscribers:
+        subscriber.subscribe("#")
+    publishers = net.connects("p", "q")
+    for turn in range(3):
+        for number in range(50):
+            for publisher in publishers:
+                publisher.publish(f"{publisher.link.client_id}/{number}")
+                publisher.publish("common")
+        net.connect("late").subscribe(f"+/{turn}")  # every route is out of date
+        assert sum(isinstance(each, Target) for each in gc.get_objects()) <= 100
+        assert all(subscriber.payloads() == [b""] * 200 for subscriber in subscribers)
 
 
 def authorize(principal: Principal, action: Action, what: str) -> bool:
