@@ -135,7 +135,7 @@ class Server:
         `peer` and `name` are its address and protocol in the log. Closes the stream. Raises RuntimeError unless `serve`
         runs, for nothing else keeps the time.
         """
-        if not self._serving:
+        if not self._serving and not self._stopping.is_set():
             raise RuntimeError("serve_stream needs serve to run: await nursery.start(server.serve)")
 
         async def opener(_: trio.Nursery) -> tuple[Pipe, tuple[bytes, ...]]:

@@ -28,7 +28,6 @@ TYPES: dict[str, tuple[Reader, Writer, st.SearchStrategy[Any]]] = {
 }
 
 VECTORS = [
-    ("byte", 0xFF, "ff"),
     ("two bytes", 0x1234, "12 34"),
     ("four bytes", 0x12345678, "12 34 56 78"),
     # Table 1-1: the first and the last value of each length.
