@@ -70,8 +70,11 @@ class Server:
         limits: ServerLimits | None = None,
         perform: Performer = perform_nothing,
         logger: FilteringBoundLogger | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """`wall_clock` gives Unix seconds, by which credentials expire; a test gives one that goes by Trio's clock."""
         self.broker = broker
+        self._wall_clock = wall_clock
         self.limits = limits or ServerLimits()
         self.perform = perform
         self.log = EventLog(logger or make_logger(), self.limits)
@@ -219,7 +222,7 @@ class Server:
         while True:
             now = trio.current_time()
             self.log.tick(now)
-            self.broker.wall_offset = time.time() - now
+            self.broker.wall_offset = self._wall_clock() - now
             try:
                 self.broker.handle_timeout(now)
             except Exception as error:

@@ -3,6 +3,7 @@
 import io
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -109,7 +110,14 @@ async def running(
     file = io.StringIO()
     broker_limits = limits or Limits()
     broker = Broker(broker_limits, seed=bytes(32), wall_offset=0.0)
-    server = Server(broker, limits=bounds, perform=perform, logger=make_logger("json", "debug", file))
+    start = time.time() - trio.current_time()
+    server = Server(
+        broker,
+        limits=bounds,
+        perform=perform,
+        logger=make_logger("json", "debug", file),
+        wall_clock=lambda: start + trio.current_time(),
+    )
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, listeners)
         run = Running(server, nursery, file, Policy(limits=broker_limits))
