@@ -105,8 +105,9 @@ async def running(
     limits: Limits | None = None,
     bounds: ServerLimits | None = None,
     perform: Performer = perform_nothing,
+    wall_clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[Running]:
-    """Run a server; at the end nothing of it may be left."""
+    """Run a server, whose wall clock goes by Trio's; at the end nothing of it may be left."""
     file = io.StringIO()
     broker_limits = limits or Limits()
     broker = Broker(broker_limits, seed=bytes(32), wall_offset=0.0)
@@ -116,7 +117,7 @@ async def running(
         limits=bounds,
         perform=perform,
         logger=make_logger("json", "debug", file),
-        wall_clock=lambda: start + trio.current_time(),
+        wall_clock=wall_clock or (lambda: start + trio.current_time()),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, listeners)

@@ -102,11 +102,24 @@ async def test_deadlines_of_the_core_are_kept(autojump_clock: MockClock) -> None
         assert isinstance(await peer.receive(), PingResp)
 
 
-async def test_the_wall_clock_is_looked_at_again(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running() as run:
-        monkeypatch.setattr("time.time", lambda: 1e9 + trio.current_time())
+async def test_a_credential_expires_by_the_wall_clock_also_when_that_is_set(autojump_clock: MockClock) -> None:
+    offset = 1e9
+
+    def for_an_hour(request: AuthRequest) -> Authentication:
+        return Granted(expires_at=request.time + 3600)
+        yield
+
+    async with running(wall_clock=lambda: offset + trio.current_time()) as run:
         await trio.sleep(60)
         assert run.broker.wall_offset == pytest.approx(1e9)
+        peer = Peer(run.open_memory(Policy(authenticate=for_an_hour)))
+        await peer.connect("c")
+        offset += 3000
+        start = trio.current_time()
+        assert isinstance(await peer.receive(), ConnectionClosed)
+        assert 590 <= trio.current_time() - start <= 620
+        [line] = await run.log_of("disconnected")
+        assert line["reason"] == "the credential has expired"
 
 
 def lockstep() -> tuple[trio.abc.Stream, trio.abc.Stream]:
