@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,9 @@ WITH_A_CERTIFICATE = (
 )
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a `.session` whose broker runs."""
-    folder = tmp_path_factory.mktemp("up")
+@contextmanager
+def session(folder: Path) -> Iterator[None]:
+    """Run the broker of the folder's `.session`."""
     output = folder / "output.txt"
     with output.open("wb") as file:
         process = subprocess.Popen([sys.executable, "-m", "trio_broker", "up"], cwd=folder, stdout=file, stderr=file)
@@ -37,7 +37,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             assert process.poll() is None, output.read_text()
             assert time.monotonic() < give_up, output.read_text()
             time.sleep(0.05)
-        yield folder
+        yield
     finally:
         process.terminate()
         assert process.wait(DEADLINE) == 0, output.read_text()
@@ -51,23 +51,17 @@ def run(folder: Path, command: str) -> str:
     return result.stdout
 
 
-def test_a_token(session: Path) -> None:
-    shutil.copy(session / ".session/broker-ca.crt", session / "ca.crt")
-    token = (session / ".session/token.txt").read_text()
-    assert "received CONNACK (0)" in run(session, WITH_A_TOKEN.format(token=token))
-    run(session, WITH_A_TOKEN.replace("8884", "18883").format(token=token))
-    run(session, WITH_A_TOKEN.replace("8884", "8883").format(token=token))
-
-
-def test_a_certificate(session: Path) -> None:
-    run(session, f"{sys.executable} -m trio_broker cert create thermostat")
-    assert "received PUBACK" in run(session, WITH_A_CERTIFICATE)
-
-
-def test_an_expired_token_and_a_forged_one_are_refused(session: Path) -> None:
-    shutil.copy(session / ".session/broker-ca.crt", session / "ca.crt")
-    create = f"{sys.executable} -m trio_broker token create mqtt-client --audience aio-internal"
-    for token in (run(session, f"{create} --expired"), run(session, f"{create} --dir elsewhere")):
-        command = WITH_A_TOKEN.format(token=token.strip())
-        result = subprocess.run(shlex.split(command), cwd=session, capture_output=True, timeout=DEADLINE, check=False)
-        assert result.returncode != 0
+def test_the_commands_of_the_documentation(tmp_path: Path) -> None:
+    """One test, because the ports are fixed and tests may run side by side."""
+    with session(tmp_path):
+        shutil.copy(tmp_path / ".session/broker-ca.crt", tmp_path / "ca.crt")
+        token = (tmp_path / ".session/token.txt").read_text()
+        assert "received CONNACK (0)" in run(tmp_path, WITH_A_TOKEN.format(token=token))
+        for port in ("18883", "8883"):
+            run(tmp_path, WITH_A_TOKEN.replace("8884", port).format(token=token))
+        run(tmp_path, f"{sys.executable} -m trio_broker cert create thermostat")
+        assert "received PUBACK" in run(tmp_path, WITH_A_CERTIFICATE)
+        create = f"{sys.executable} -m trio_broker token create mqtt-client --audience aio-internal"
+        for bad in (run(tmp_path, f"{create} --expired"), run(tmp_path, f"{create} --dir elsewhere")):
+            refused = shlex.split(WITH_A_TOKEN.format(token=bad.strip()))
+            assert subprocess.run(refused, cwd=tmp_path, capture_output=True, timeout=DEADLINE, check=False).returncode

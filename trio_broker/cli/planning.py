@@ -32,9 +32,13 @@ def plan(
     tokens: Tokens | None,
     resolve: Mapping[Address, Address],
     tasks: Sequence[Task] = (),
+    elsewhere: str = "its BrokerListener",
     epilogue: str = "",
 ) -> Plan:
-    """What runs a configuration. Raises ConfigurationError; nothing is left open then."""
+    """What runs a configuration. Raises ConfigurationError; nothing is left open then.
+
+    `elsewhere` completes "choose another port with …", for when one is in use.
+    """
     limits = assembly.limits_of(configuration.broker, limits)
     for name in assembly.not_applied(configuration.broker):
         click.echo(f"warning: Broker: {name} is not applied yet", err=True)
@@ -47,7 +51,7 @@ def plan(
         for port in configuration.ports:
             policy = assembly.policy(port, limits, verification)
             tls = None if port.tls is None else PortTls(port, directory, time.time())
-            opened = listen(port.number, bind, server_limits, policy, option="its BrokerListener",
+            opened = listen(port.number, bind, server_limits, policy, option=elsewhere,
                             context=None if tls is None else tls.context, websocket=port.websocket)  # fmt: skip
             listeners += opened
             certificates += [] if tls is None else [tls]

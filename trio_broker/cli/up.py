@@ -128,6 +128,7 @@ def up(directory: Path, settings: tuple[str, ...], log_format: Literal["text", "
             resolve={},
             tasks=[token.keep],
             epilogue=_epilogue(directory),
+            elsewhere="manifests of your own and `trio-broker run`",
         )
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
