@@ -4,12 +4,12 @@ from math import inf
 from typing import final
 
 from mqttcore.codec import encode_publish_head
-from mqttcore.codes import V5
+from mqttcore.codes import V5, PacketType
 from mqttcore.packets import Publish, Will
 from mqttcore.properties import with_length, write_properties
 from mqttcore.wire import TWO_BYTES, write_four_bytes, write_string, write_variable_byte_integer
 
-# Properties that a receiver forwards unaltered, by their field names (sections 3.3.2.3.2 and 3.3.2.3.5 to 3.3.2.3.9).
+# Identifiers of the properties that are made anew for each receiver (sections 3.3.2.3.3, 3.3.2.3.4 and 3.3.2.3.8).
 _MESSAGE_EXPIRY = b"\x02"
 _SUBSCRIPTION_IDENTIFIER = b"\x0b"
 _TOPIC_ALIAS = b"\x23"
@@ -113,7 +113,7 @@ class Message:
         self._layout = layout
 
 
-# The fields of a PUBLISH that concern one hop only.
+# With the properties alone that a receiver forwards unaltered (sections 3.3.2.3.2, 3.3.2.3.5 to 7 and 3.3.2.3.9).
 def _forwarded(fields: Publish | Will) -> Publish:
     return Publish(
         fields.topic,
@@ -137,7 +137,7 @@ def message_from(fields: Publish | Will, now: float, publisher: str = "") -> Mes
         fields.payload,
         fields.qos,
         fields.retain,
-        write_properties(3, _forwarded(fields)),
+        write_properties(PacketType.PUBLISH, _forwarded(fields)),
         inf if interval is None else now + interval,
         publisher,
     )

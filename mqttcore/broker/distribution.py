@@ -286,9 +286,7 @@ class Distributor:
             return False
         if alias and not known:
             connection.alias_sent(message.topic_name, alias)
-        link.out.append(data)
-        link.room -= len(data)
-        self.mark(link)
+        self.put(link, data)
         return True
 
     def send(self, link: Link, packet: Packet, now: float) -> None:
@@ -303,6 +301,12 @@ class Distributor:
         if link.out:
             link.room -= len(link.out[-1])
             self.mark(link)
+
+    def put(self, link: Link, data: bytes) -> None:
+        """Put an encoded packet into the link's output."""
+        link.out.append(data)
+        link.room -= len(data)
+        self.mark(link)
 
     def mark(self, link: Link) -> None:
         """Have the link's output written."""

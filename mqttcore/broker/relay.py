@@ -130,11 +130,7 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                         session.accept(packet_id)
                         unsettled.add(packet_id)
                         answer = encode_answer(PacketType.PUBREC, packet_id, code)
-                    link.out.append(answer)
-                    link.room -= len(answer)
-                    if not link.dirty:
-                        link.dirty = True
-                        actions.append(Flush(link))
+                    distributor.put(link, answer)
             elif length == 2 and (data[body] or data[body + 1]):
                 packet_id = data[body] << 8 | data[body + 1]
                 if first == _PUBACK:
@@ -145,21 +141,13 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                     if not session.expects_pubrec(packet_id):
                         return
                     session.received(packet_id)
-                    link.out.append(encode_answer(PacketType.PUBREL, packet_id, ReasonCode.SUCCESS))
-                    link.room -= 4
-                    if not link.dirty:
-                        link.dirty = True
-                        actions.append(Flush(link))
+                    distributor.put(link, encode_answer(PacketType.PUBREL, packet_id, ReasonCode.SUCCESS))
                 elif first == _PUBREL:
                     if packet_id not in session.unreleased:
                         return
                     session.unreleased.discard(packet_id)
                     unsettled.discard(packet_id)
-                    link.out.append(encode_answer(PacketType.PUBCOMP, packet_id, ReasonCode.SUCCESS))
-                    link.room -= 4
-                    if not link.dirty:
-                        link.dirty = True
-                        actions.append(Flush(link))
+                    distributor.put(link, encode_answer(PacketType.PUBCOMP, packet_id, ReasonCode.SUCCESS))
                 else:
                     return
             else:

@@ -9,8 +9,9 @@ import click
 from mqttcore.authenticators.service_account import ANNOTATION_PREFIXES
 from trio_broker.errors import ConfigurationError
 from trio_broker.resources.duration import parse_duration
+from trio_broker.resources.identity import DEFAULT_NAMESPACE
 from trio_broker.tokens import SESSION_DIRECTORY
-from trio_broker.tokens.issuer import DEFAULT_NAMESPACE, LocalIssuer
+from trio_broker.tokens.issuer import LocalIssuer
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

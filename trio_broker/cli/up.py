@@ -26,9 +26,10 @@ from trio_broker.resources import (
     ServiceAccountTokenSettings,
     X509Settings,
 )
+from trio_broker.resources.identity import DEFAULT_NAMESPACE
 from trio_broker.settings import parse_settings
 from trio_broker.tokens import SESSION_DIRECTORY, TokensLocal
-from trio_broker.tokens.issuer import DEFAULT_NAMESPACE, LocalIssuer
+from trio_broker.tokens.issuer import LocalIssuer
 
 ACCOUNT = "mqtt-client"
 """The service account of the token that is written."""

@@ -15,11 +15,11 @@ from mqttcore.auth import Failed
 from mqttcore.authenticators.effects import JsonWebKeys
 from trio_broker.atomic import write_atomically
 from trio_broker.errors import ConfigurationError
+from trio_broker.resources.identity import DEFAULT_NAMESPACE
 from trio_broker.tokens.source import LOCAL, KeySource
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 """The `iss` of the tokens, as a cluster's own issuer writes it."""
-DEFAULT_NAMESPACE = "azure-iot-operations"
 KEY_FILE = "issuer.key"
 ACCOUNTS_FOLDER = "service-accounts"
 
