@@ -9,18 +9,11 @@ from itertools import takewhile
 from attrs import frozen
 
 from mqttcore.auth import Action, Principal
-from mqttcore.broker.authorization import (
-    Resource,
-    Rule,
-    Unusable,
-    allows,
-    filled,
-    fits,
-    for_anybody,
-    has_all,
-    shown,
-    topic_for,
-)
+from mqttcore.broker.authorization import Resource, Rule
+from mqttcore.broker.authorization_client_ids import Pattern
+from mqttcore.broker.authorization_principals import has_all
+from mqttcore.broker.authorization_topics import allows, for_anybody, topic_for
+from mqttcore.broker.authorization_values import Unusable, filled, shown
 
 MAXIMUM_LISTED = 5
 """Names that a reason lists."""
@@ -120,7 +113,7 @@ def _client_id(resource: Resource, principal: Principal) -> _Condition:
     for pattern in resource.client_ids:
         try:
             text = _for_client(pattern, filled(pattern, principal))
-            if fits(pattern, principal):
+            if Pattern(pattern).fits(principal):
                 return _Condition(True, 1, f"the client identifier {shown(principal.client_id)} fits {text}")
             reasons.append(text)
         except Unusable as unusable:

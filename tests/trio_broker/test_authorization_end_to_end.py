@@ -92,7 +92,12 @@ async def plant(directory: Path) -> AsyncIterator[Plant]:
         {"aio-broker-auth/organization": "contoso", "aio-broker-auth/building": "+"},
     )
     (directory / "plant.yaml").write_text(manifests(free_port()))
-    arguments = [str(directory / "plant.yaml"), f"--tokens=local:{directory}/issuer", "--log-format=json"]
+    arguments = [
+        str(directory / "plant.yaml"),
+        f"--tokens=local:{directory}/issuer",
+        "--log-format=json",
+        "--set=log_lines_per_address=1000",
+    ]
     with trio.fail_after(60):
         async with started(*arguments, "--bind=127.0.0.1") as process:
             yield Plant(process, issuer)

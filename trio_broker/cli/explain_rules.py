@@ -6,8 +6,9 @@ import click
 from attrs import frozen
 
 from mqttcore.auth import Action, Principal
-from mqttcore.broker.authorization import Rule, shown
+from mqttcore.broker.authorization import Rule
 from mqttcore.broker.authorization_diagnosis import Explanation, explain
+from mqttcore.broker.authorization_values import shown
 from mqttcore.errors import ProtocolError
 from mqttcore.topics import SERVER_PREFIX, check_topic_filter, check_topic_name, split_share
 

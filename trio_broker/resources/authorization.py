@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 from attrs import frozen
 
-from mqttcore.errors import ProtocolError
-from mqttcore.topics import SHARE_PREFIX, check_topic_filter
+from mqttcore.broker.authorization_topics import levels_of
+from mqttcore.topics import SHARE_PREFIX
 from trio_broker.resources.authentication import read_listener_refs
 from trio_broker.resources.configuration import (
     Authorization,
@@ -139,24 +139,13 @@ def _read_topic(item: Item) -> str:
     if wrong := _token_error(text):
         item.add(*wrong)
         return text
-    if text.startswith(SHARE_PREFIX):
-        item.add(
-            "a rule is for the Topic Filter behind the ShareName", shown(text[len(SHARE_PREFIX) :].partition("/")[2])
-        )
-        return text
     if len(text) > _LONGEST_TOPIC:
         item.add(f"a topic has up to {_LONGEST_TOPIC} characters")
-    levels = [_TOKEN.sub("x", level) if _TOKEN.fullmatch(level) else level for level in text.split("/")]
-    for level in levels:
-        if token := _TOKEN.search(level):
-            item.add(f"{token[0]} must be a whole level of the topic, between slashes")
-            return text
     try:
-        check_topic_filter("/".join(levels))
-    except ProtocolError as error:
-        item.add(f"{shown(text)} is not a Topic Filter: {error}")
-    if "\0" in text:
-        item.add("a topic must not contain U+0000")
+        levels_of(text)
+    except ValueError as error:
+        behind = text[len(SHARE_PREFIX) :].partition("/")[2] if text.startswith(SHARE_PREFIX) else ""
+        item.add(str(error), shown(behind) if behind else "")
     return text
 
 

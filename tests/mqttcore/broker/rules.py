@@ -21,7 +21,7 @@ TOKENS = (USERNAME, CLIENT_ID, SITE, PATH)
 VALUES = ("a", "b", "", "$s", "$share", "a/b", "+", "#", "*", "a*", USERNAME, "{principal.attributes.x}")
 FRESH = "a level that no rule and no filter names"
 
-values = st.sampled_from(VALUES)
+values = st.sampled_from(("a",) * 12 + ("b",) * 4 + VALUES)  # mostly one, so that rules are for clients
 principals = st.builds(
     Principal,
     client_id=values.filter(bool),
@@ -46,14 +46,14 @@ resources = st.builds(
     Resource,
     action=st.sampled_from(Action),
     client_ids=st.just(()) | st.lists(patterns, max_size=2).map(tuple),
-    topics=st.lists(templates, max_size=3).map(tuple) | st.lists(templates, min_size=1, max_size=3).map(tuple),
+    topics=st.lists(templates, min_size=1, max_size=4).map(tuple) | st.lists(templates, max_size=1).map(tuple),
 )
 rules = st.builds(
     Rule,
     usernames=st.lists(values, max_size=2).map(tuple),
     client_ids=st.lists(values, max_size=2).map(tuple),
     attributes=st.lists(st.dictionaries(st.sampled_from(["site", "a/b*c"]), values), max_size=2).map(tuple),
-    resources=st.lists(resources, max_size=3).map(tuple),
+    resources=st.lists(resources, min_size=1, max_size=4).map(tuple),
 )
 
 
@@ -65,6 +65,27 @@ def topics_and_filters(draw: st.DrawFn) -> tuple[Action, str]:
         return Action.SUBSCRIBE, draw(filters(*own))
     levels = draw(st.lists(st.sampled_from(["a", "b", "", "$s", *own]), min_size=1, max_size=4))
     return Action.PUBLISH, "/".join(levels) or "a"
+
+
+@st.composite
+def questions(draw: st.DrawFn, given: list[Rule]) -> tuple[Action, str]:
+    """What a client may ask for: mostly what is like a topic of the rules."""
+    resources = [resource for rule in given for resource in rule.resources if resource.action is not Action.CONNECT]
+    topics = [(resource.action, topic) for resource in resources for topic in resource.topics]
+    if not topics or not draw(st.integers(0, 3)):
+        return draw(topics_and_filters())
+    action, template = draw(st.sampled_from(topics))
+    levels: list[str] = []
+    for level in template.replace(PATH, "{}").split("/"):
+        more = ["+"] if action is Action.SUBSCRIBE else []
+        if level == "#":
+            levels += draw(st.lists(st.sampled_from(["a", "b", *more]), max_size=2))
+            levels += draw(st.sampled_from([[], ["#"]])) if more else []
+        elif level == "+" or level.startswith("{"):
+            levels.append(draw(st.sampled_from(["a", "a", "b", *more])))
+        else:
+            levels.append(level)
+    return action, "/".join(levels) or "a"
 
 
 class Oracle:

@@ -32,8 +32,9 @@ def network(rules: Rules) -> tuple[Network, Peer]:
     return net, other
 
 
+@pytest.mark.conformance("MQTT-3.1.4-2")
 @VERSIONS
-def test_connect(version: int) -> None:  # [MQTT-3.1.4-2]
+def test_connect(version: int) -> None:
     net, other = network(Rules(("a", Action.CONNECT, "a")))
     refused = net.peer()
     refused.send(Connect(client_id="b", username="u", protocol_version=version, will=Will(topic="w")))
@@ -80,7 +81,8 @@ def test_publish(version: int, qos: int, retain: bool) -> None:
     assert len(reports) == 2
 
 
-def test_a_denied_qos_2_message_is_no_session_state_in_version_5() -> None:  # [MQTT-4.3.3-9]
+@pytest.mark.conformance("MQTT-4.3.3-9")
+def test_a_denied_qos_2_message_is_no_session_state_in_version_5() -> None:
     net, other = network(Rules((Action.CONNECT,), (Action.PUBLISH, "good")))
     peer = net.connect("a")
     peer.send(Publish("bad", qos=2, packet_id=1), Publish("good", qos=2, packet_id=1))

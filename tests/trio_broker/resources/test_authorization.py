@@ -1,10 +1,14 @@
 """BrokerAuthorization: rules that are understood completely, or refused."""
 
+import json
+from collections import Counter
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mqttcore.topics import check_topic_filter
+from mqttcore.auth import Action
+from mqttcore.broker.authorization import Resource
 from tests.trio_broker.resources.support import (
     AUTOMATIC,
     V1,
@@ -158,6 +162,10 @@ def test_rules_without_connect_are_a_warning() -> None:
             "'{principal.clientid}' is no substitution; there are {principal.username}, {principal.clientId},",
         ),
         (rule("[{method: Publish, topics: ['a/{principal.attributes.}']}]"), "is no substitution"),
+        (
+            rule("[{method: Publish, topics: ['a/b-{principal.attributes.c/d}']}]"),
+            "topics[0]: {principal.attributes.c/d} must be a whole level of the topic, between slashes",
+        ),
         (rule("[{method: Publish, topics: ['a/{principal.clientId']}]"), "is no substitution"),
         (rule("[{method: Publish, topics: ['{{principal.clientId}}']}]"), "is no substitution"),
         (rule("[{method: Publish, topics: ['{clientId}']}]"), "is no substitution"),
@@ -190,12 +198,40 @@ def test_what_cannot_be_understood_is_refused(text: str, expected: str) -> None:
     assert any(expected in problem for problem in wrong), wrong
 
 
-@settings(deadline=None)
-@given(st.text(st.sampled_from("ab+#/${}*."), min_size=1, max_size=12))
-def test_a_topic_is_a_topic_filter_or_refused(topic: str) -> None:
-    loaded = loads(rule(f"[{{method: Connect}}, {{method: Publish, topics: ['{topic}']}}]"))
-    if loaded.configuration is None:
-        assert loaded.problems
-    else:
-        check_topic_filter(topic)
-        assert not set("{}") & set(topic)
+PIECES = (
+    *("a", "b", "/", "/", "+", "#", "*", "$", "$share/", "{", "}", "\0", "é"),
+    *("{principal.username}", "{principal.clientId}", "{principal.attributes.a}", "{principal.attributes.a/b}"),
+    *("{principal.user}", "{principal.attributes.}", "{principal.clientId", "{principal.attributes.a{b}"),
+)
+
+
+@pytest.mark.parametrize("field", ["clientIds", "topics"])
+def test_what_is_accepted_the_authorizer_accepts(field: str) -> None:
+    outcomes: Counter[tuple[bool, bool]] = Counter()
+
+    @settings(max_examples=300)
+    @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join))
+    @example("client-{principal.attributes.a/b}")
+    @example("{principal.attributes.a/b}c/d")
+    def is_accepted(text: str) -> None:
+        what = {"clientIds": "client_ids", "topics": "topics"}[field]
+        try:
+            Resource(action=Action.PUBLISH, **{what: (text,)})
+        except ValueError:
+            understood = False
+        else:
+            understood = True
+        loaded = loads(rule(f"[{{method: Connect}}, {{method: Publish, {field}: [{json.dumps(text)}]}}]"))
+        outcomes[understood, not loaded.problems] += 1
+        if loaded.problems:
+            for problem in loaded.problems:
+                assert problem.file.endswith("0.yaml")
+                assert problem.line
+                assert problem.path.endswith(f".brokerResources[1].{field}[0]")
+        else:
+            assert understood
+            assert loaded.configuration is not None
+
+    is_accepted()
+    assert outcomes[True, True] > 50
+    assert outcomes[False, False] > 50
