@@ -88,8 +88,8 @@ class Granted:
     """The credentials are good.
 
     `username` is what authorization goes by (None: the one of CONNECT), `expires_at` Unix seconds, None for never,
-    `data` the Authentication Data of the CONNACK or AUTH that says so, and `renewable` whether AUTH 0x19 may replace
-    the credential while the client stays connected.
+    `data` the Authentication Data of the CONNACK or AUTH that says so, `renewable` whether AUTH 0x19 may replace the
+    credential while the client stays connected, and `method` what traces call the method that granted.
     """
 
     username: str | None = None
@@ -97,6 +97,7 @@ class Granted:
     expires_at: float | None = None
     data: bytes | None = field(default=None, repr=hidden)
     renewable: bool = True
+    method: str = ""
 
 
 @frozen
@@ -156,6 +157,23 @@ Authorizer = Callable[[Principal, Action, str], bool]
 """Whether the principal may do it to a client identifier (CONNECT), Topic Name (PUBLISH) or Topic Filter
 (SUBSCRIBE).
 """
+
+
+@frozen
+class Standing:
+    """What a connected client was let in by.
+
+    `method` is what traces call the method that granted, "" if it did not say; `certificates` the chain of the TLS
+    handshake in DER, leaf first.
+    """
+
+    method: str
+    certificates: tuple[bytes, ...] = field(repr=lambda chain: f"<{len(chain)} certificates>")
+    principal: Principal
+
+
+Review = Callable[[Standing, float], str | None]
+"""Why, at a time in Unix seconds, a client may not stay connected; for the log. None if it may."""
 
 
 MAXIMUM_TRACE = 100

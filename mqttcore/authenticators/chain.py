@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mqttcore.auth import (
     Authentication,
@@ -42,7 +42,9 @@ def chain(methods: Iterable[Method]) -> Authenticator:
             verdict: Verdict = yield from method.authenticate(request)
             message = "" if isinstance(verdict, Granted) else verdict.message
             yield Trace(method.name, outcome(verdict), message)
-            if isinstance(verdict, Granted | Denied):
+            if isinstance(verdict, Granted):
+                return evolve(verdict, method=method.name)
+            if isinstance(verdict, Denied):
                 return verdict
             if isinstance(verdict, Unavailable) and unavailable is None:
                 unavailable = Unavailable(f"{method.name}: {verdict.message}")

@@ -18,7 +18,7 @@ MAXIMUM_MESSAGE = 256
 """Characters of a server's message that are kept for the log."""
 
 # RFC 3339, section 5.6; what `datetime.fromisoformat` takes beside it is not a date-time there.
-_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]([01]\d|2[0-3]):\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
 
 
 class _NotUnderstood(Exception):

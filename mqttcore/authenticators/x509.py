@@ -4,58 +4,31 @@ The chain is verified again here, from the certificates that the client presente
 what decides does not depend on how the handshake was configured or resumed.
 """
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.x509 import (
-    AuthorityKeyIdentifier,
-    BasicConstraints,
-    Certificate,
-    CertificateRevocationList,
-    ExtendedKeyUsage,
-    KeyUsage,
-    SubjectAlternativeName,
-    Version,
-    load_der_x509_certificate,
-    load_pem_x509_certificates,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from cryptography.x509.verification import (
-    Criticality,
-    ExtensionPolicy,
-    Policy,
-    PolicyBuilder,
-    Store,
-    VerificationError,
-)
+from cryptography.x509 import Certificate, CertificateRevocationList, Version, load_pem_x509_certificates
+from cryptography.x509.oid import NameOID
 
-from mqttcore.auth import Authentication, Authenticator, AuthRequest, Denied, Granted, NotRelevant, Trace
-from mqttcore.authenticators.chain_diagnosis import (
-    KINDS,
-    VERSION_1,
-    Refusal,
-    check_validity,
-    diagnose,
-    has_issued,
-    is_authority,
-    key_kind,
-    name,
-    one_line,
+from mqttcore.auth import (
+    Authentication,
+    Authenticator,
+    AuthRequest,
+    Denied,
+    Granted,
+    NotRelevant,
+    Review,
+    Standing,
+    Trace,
 )
+from mqttcore.authenticators.chain_diagnosis import VERSION_1, Refusal, is_authority, name, one_line, quoted
+from mqttcore.authenticators.chain_verification import Verifier, oddities_ignored, read_presented
 from mqttcore.authenticators.distinguished_names import DistinguishedName, of_certificate, parse
-from mqttcore.authenticators.revocation import check_revocation, revocation_lists
+from mqttcore.authenticators.revocation import revocation_lists, revoked_numbers
 
 METHOD = "X509"
 """What traces call this method."""
-MAXIMUM_CERTIFICATES = 10
-"""Certificates that a client may present; real chains have two to four."""
-MINIMUM_RSA_BITS = 2048
-"""The shortest RSA key in a chain, bits."""
 
 
 @frozen
@@ -91,7 +64,7 @@ def trust_anchors(pem: bytes) -> TrustAnchors:
     """
     if b"-----BEGIN CERTIFICATE-----" not in pem:
         raise ValueError("there is no certificate (-----BEGIN CERTIFICATE-----) to trust")
-    with _oddities_ignored():
+    with oddities_ignored():
         try:
             certificates = tuple(dict.fromkeys(load_pem_x509_certificates(pem)))
             refusals = [refusal for each in certificates if (refusal := _why_no_anchor(each)) is not None]
@@ -102,18 +75,15 @@ def trust_anchors(pem: bytes) -> TrustAnchors:
     return TrustAnchors(certificates, revocation_lists(pem))
 
 
-def _oddities_ignored() -> AbstractContextManager[object]:
-    # The library warns of names against the standards and the like, and puts up with them. A client must not be able
-    # to write to the broker's standard error.
-    return warnings.catch_warnings(action="ignore")
-
-
-def x509(anchors: TrustAnchors, entries: Iterable[SubjectAttributes] = ()) -> Authenticator:
+def x509(
+    anchors: TrustAnchors, entries: Iterable[SubjectAttributes] = (), devices: Mapping[str, bool] | None = None
+) -> Authenticator:
     """An authenticator for clients whose certificate leads to one of `anchors`.
 
     The user name is the CN of the client's certificate, and empty if it has no CN or several. The attributes are those
-    of the first certificate, from the client's on to the anchor, that an entry is for. The credential expires when the
-    first certificate of its chain does, and cannot be renewed on the connection. Raises ValueError when two entries
+    of the first certificate, from the client's on to the anchor, that an entry is for. With `devices`, the names in a
+    device registry and whether each is enabled, the CN must be that of an enabled device. The credential expires when
+    the first certificate of its chain does, and cannot be renewed on the connection. Raises ValueError when two entries
     are for one subject.
     """
     by_subject: dict[DistinguishedName, SubjectAttributes] = {}
@@ -121,16 +91,14 @@ def x509(anchors: TrustAnchors, entries: Iterable[SubjectAttributes] = ()) -> Au
         other = by_subject.setdefault(entry.subject, entry)
         if other is not entry:
             raise ValueError(f"{other.label!r} and {entry.label!r} are for the same subject; join them in one entry")
-    with _oddities_ignored():
-        verifier = _Verifier(anchors)
+    verifier = _verifier(anchors)
 
     def authenticate(request: AuthRequest) -> Authentication:
         if not request.certificates:
             return NotRelevant("no client certificate was presented")
         try:
-            with _oddities_ignored():
-                presented = _read(request.certificates)
-                chain = verifier.verify(presented, request.time)
+            with oddities_ignored():
+                chain = verifier.verify(read_presented(request.certificates), request.time)
                 subjects = [of_certificate(certificate.subject) for certificate in chain]
                 username = _common_name(chain[0])
                 expires_at = min(certificate.not_valid_after_utc.timestamp() for certificate in chain)
@@ -139,102 +107,77 @@ def x509(anchors: TrustAnchors, entries: Iterable[SubjectAttributes] = ()) -> Au
         except Exception as error:
             # The bytes are whatever the client sent; what a parser makes of them must not decide in its favour.
             return Denied(f"the certificates cannot be judged: {type(error).__name__}")
+        if devices is not None and (reason := _why_not_enrolled(username, devices)) is not None:
+            return Denied(reason)
         attributes: Mapping[str, str] = {}
         for position, subject in enumerate(subjects, 1):
             if (found := by_subject.get(subject)) is not None:
                 attributes = found.attributes
                 yield Trace(METHOD, "attributes", f"entry {found.label!r} is for certificate {position} of the chain")
                 break
-        return Granted(username=username, attributes=attributes, expires_at=expires_at, renewable=False)
+        return Granted(username=username, attributes=attributes, expires_at=expires_at, renewable=False, method=METHOD)
 
     return authenticate
 
 
-def _read(certificates: Sequence[bytes]) -> list[Certificate]:
-    if len(certificates) > MAXIMUM_CERTIFICATES:
-        raise Refusal(f"{len(certificates)} certificates were presented; {MAXIMUM_CERTIFICATES} are allowed")
-    found: dict[Certificate, None] = {}
-    for position, der in enumerate(certificates, 1):
+def revoked_by(*anchors: TrustAnchors) -> Review:
+    """A review of clients that X509 let in: has a certificate of theirs been revoked?
+
+    Only a CRL that is in force and names the certificate ends a connection. A CRL that is out of date or badly signed,
+    or an authority that is trusted no longer, refuses clients when they connect. One of `anchors` that has the CRL is
+    enough. The review never raises.
+    """
+    verifiers = [(_verifier(each), _numbers_at_stake(each)) for each in anchors if each.revocations]
+
+    def review(standing: Standing, time: float) -> str | None:
+        if standing.method != METHOD or not verifiers:
+            return None
         try:
-            found[load_der_x509_certificate(der)] = None
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise Refusal(f"certificate {position} of the chain cannot be read: {one_line(error)}") from None
-    return list(found)
+            with oddities_ignored():
+                presented = read_presented(standing.certificates)
+                numbers = {certificate.serial_number for certificate in presented}
+                for verifier, at_stake in verifiers:
+                    # Most certificates are named by no list, and that is quickly seen.
+                    if at_stake is not None and numbers.isdisjoint(at_stake):
+                        continue
+                    if (reason := verifier.why_revoked(presented, time)) is not None:
+                        return reason
+        except Exception:
+            # The client was let in with these certificates. What a parser makes of them today is no revocation.
+            return None
+        return None
+
+    return review
 
 
-class _Verifier:
-    """Builds and judges chains from a client's certificate to one of a set of anchors."""
+def enrolled_in(devices: Mapping[str, bool]) -> Review:
+    """A review of clients that X509 let in: is each still an enabled device? The names are those of x509()."""
 
-    def __init__(self, anchors: TrustAnchors) -> None:
-        self._anchors = anchors.certificates
-        self._revocations = anchors.revocations
-        tops = [each for each in self._anchors if not any(has_issued(other, each) for other in self._anchors)]
-        self._lower = [each for each in self._anchors if each not in tops]
-        # A chain ends at the first anchor that it reaches. So that it goes up to the highest in the set, whose
-        # attributes may be asked for, the highest are tried first on their own.
-        self._stores = [Store(each) for each in (tops, list(self._anchors)) if each]
+    def review(standing: Standing, time: float) -> str | None:
+        if standing.method != METHOD:
+            return None
+        return _why_not_enrolled(standing.principal.username or "", devices)
 
-    def verify(self, presented: Sequence[Certificate], time: float) -> list[Certificate]:
-        """The chain from the client's certificate to the anchor. Raises Refusal."""
-        leaf, *others = presented
-        now = datetime.fromtimestamp(time, UTC)
-        if leaf.version is Version.v1:
-            raise Refusal(f"{name(leaf)} {VERSION_1}; version 3 is needed (openssl x509 -req makes it with -extfile)")
-        check_validity(leaf, now)
-        kind = key_kind(leaf)
-        key = leaf.public_key()
-        if isinstance(key, RSAPublicKey) and key.key_size < MINIMUM_RSA_BITS:  # the library asks authorities only
-            raise Refusal(f"the RSA key of {name(leaf)} has {key.key_size} bits; {MINIMUM_RSA_BITS} are needed")
-        error = None
-        for store in self._stores:
-            builder = PolicyBuilder().store(store).time(now.replace(tzinfo=None))
-            builder = builder.extension_policies(ca_policy=_AUTHORITY[kind], ee_policy=_CLIENT)
-            try:
-                chain = builder.build_client_verifier().verify(leaf, [*others, *self._lower]).chain
-            except VerificationError as failure:
-                error = failure
-                continue
-            for certificate in chain:  # the library looks at whole seconds
-                check_validity(certificate, now)
-            check_revocation(chain, self._revocations, now)
-            return chain
-        raise Refusal(diagnose(presented, self._anchors, now) or one_line(error))
+    return review
 
 
-def _may_sign(policy: Policy, certificate: Certificate, usage: KeyUsage | None) -> None:
-    if usage is not None and not usage.key_cert_sign:
-        raise ValueError("the key usage of an authority does not allow it to sign certificates")
+def _verifier(anchors: TrustAnchors) -> Verifier:
+    with oddities_ignored():
+        return Verifier(anchors.certificates, anchors.revocations)
 
 
-def _may_issue_clients(policy: Policy, certificate: Certificate, usage: ExtendedKeyUsage | None) -> None:
-    # As OpenSSL has it: where an authority is restricted to purposes, that of clients must be among them.
-    if usage is not None and ExtendedKeyUsageOID.CLIENT_AUTH not in usage:
-        raise ValueError("the extended key usage of an authority does not allow it to issue client certificates")
+def _numbers_at_stake(anchors: TrustAnchors) -> frozenset[int] | None:
+    """The serial numbers that lists name; None if one is an anchor's, and so anybody may be under it."""
+    numbers = revoked_numbers(anchors.revocations)
+    return None if any(each.serial_number in numbers for each in anchors.certificates) else numbers
 
 
-def _authority(kind: str) -> ExtensionPolicy:
-    """The policy for authorities in a chain whose keys are all of one kind."""
-
-    def same_kind(policy: Policy, certificate: Certificate, constraints: BasicConstraints) -> None:
-        if key_kind(certificate) != kind:
-            raise ValueError("a key is of another kind")
-
-    return (
-        ExtensionPolicy.permit_all()
-        .require_present(BasicConstraints, Criticality.AGNOSTIC, same_kind)
-        .may_be_present(KeyUsage, Criticality.AGNOSTIC, _may_sign)
-        .may_be_present(ExtendedKeyUsage, Criticality.AGNOSTIC, _may_issue_clients)
-    )
-
-
-# The library's defaults are those for web servers. Devices have certificates without a subject alternative name and
-# without the key identifier of who issued them; authorities made with "openssl req" have no key usage.
-_CLIENT = (
-    ExtensionPolicy.webpki_defaults_ee()
-    .may_be_present(SubjectAlternativeName, Criticality.AGNOSTIC, None)
-    .may_be_present(AuthorityKeyIdentifier, Criticality.AGNOSTIC, None)
-)
-_AUTHORITY = {kind: _authority(kind) for kind in KINDS}
+def _why_not_enrolled(common_name: str, devices: Mapping[str, bool]) -> str | None:
+    if not common_name:
+        return "the client's certificate has no single Common Name, which would be that of its device"
+    if common_name not in devices:
+        return f"no device {quoted(common_name)} is registered"
+    return None if devices[common_name] else f"the device {quoted(common_name)} is disabled"
 
 
 def _why_no_anchor(certificate: Certificate) -> str | None:

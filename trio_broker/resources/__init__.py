@@ -2,7 +2,6 @@
 
 from trio_broker.resources.configuration import (
     METHOD_NAMES,
-    AdditionalValidation,
     Authentication,
     Authorization,
     AutomaticTls,
@@ -30,12 +29,12 @@ from trio_broker.resources.configuration import (
     StateStoreResource,
     X509Settings,
 )
+from trio_broker.resources.files import list_sources
 from trio_broker.resources.load import Loaded, load
 from trio_broker.resources.problems import Problem
 
 __all__ = [
     "METHOD_NAMES",
-    "AdditionalValidation",
     "Authentication",
     "Authorization",
     "AutomaticTls",
@@ -64,5 +63,6 @@ __all__ = [
     "StateStoreMethod",
     "StateStoreResource",
     "X509Settings",
+    "list_sources",
     "load",
 ]

@@ -1,7 +1,10 @@
 """Warnings: what is legal and surely not meant."""
 
+from collections.abc import Iterable, Sequence
+
 from trio_broker.resources.authentication import (
     X509,
+    AdditionalValidation,
     BrokerAuthentication,
     Custom,
     Method,
@@ -9,6 +12,7 @@ from trio_broker.resources.authentication import (
     Scram,
     ServiceAccountToken,
 )
+from trio_broker.resources.device import Device
 from trio_broker.resources.listener import Listener, ListenerPort
 from trio_broker.resources.problems import Problems, listed, shown
 
@@ -60,6 +64,25 @@ def warn_about_default(authentication: BrokerAuthentication, problems: Problems)
             " in a cluster, the product's own components would lose their access"
         )
         problems.warn(authentication.identity.place, message)
+
+
+def warn_about_devices(
+    authentications: Iterable[BrokerAuthentication], devices: Sequence[Device], problems: Problems
+) -> None:
+    """Warn about a device registry that has nobody in it, or that nobody looks into."""
+    asking = [
+        method
+        for authentication in authentications
+        for method in authentication.methods
+        if isinstance(method, X509) and method.additional_validation is AdditionalValidation.AZURE_DEVICE_REGISTRY
+    ]
+    if not devices:
+        for method in asking:
+            message = "additionalValidation is AzureDeviceRegistry, and there is no Device: X509 will let nobody in"
+            problems.warn(method.place, message)
+    elif not asking:
+        message = "no X509 has additionalValidation AzureDeviceRegistry: it does not matter which devices are enabled"
+        problems.warn(devices[0].identity.place, message)
 
 
 def warn_about_port(port: ListenerPort, authentication: BrokerAuthentication | None, problems: Problems) -> None:

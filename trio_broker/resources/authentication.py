@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping
+from enum import Enum
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
 from mqttcore.authenticators.x509 import SubjectAttributes
-from trio_broker.resources.configuration import AdditionalValidation, ServiceAccountTokenSettings
+from trio_broker.resources.configuration import ServiceAccountTokenSettings
 from trio_broker.resources.document import Sequence
 from trio_broker.resources.identity import Identity, Kind, Reference, read_reference, read_secret_reference
 from trio_broker.resources.problems import Place, listed, nearest, shown
@@ -19,6 +20,13 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _RESERVED_HEADERS = ("connection", "content-length", "content-type", "host", "transfer-encoding")
 """Headers that the broker itself sets on each request."""
+
+
+class AdditionalValidation(Enum):
+    """What else is checked of a client certificate."""
+
+    NONE = "None"
+    AZURE_DEVICE_REGISTRY = "AzureDeviceRegistry"
 
 
 @frozen

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
 
 from attrs import field, frozen
 
@@ -89,20 +90,16 @@ class ServiceAccountTokenSettings:
     audiences: tuple[str, ...]
 
 
-class AdditionalValidation(Enum):
-    """What else is checked of a client certificate."""
-
-    NONE = "None"
-    AZURE_DEVICE_REGISTRY = "AzureDeviceRegistry"
-
-
 @frozen
 class X509Settings:
-    """Method X509: trusted CA certificates, and CRLs beside them, in PEM; and attributes by subject."""
+    """Method X509: trusted CA certificates, and CRLs beside them, in PEM; and attributes by subject.
+
+    `devices` are those of the configuration if clients must be enabled devices, and None if not.
+    """
 
     trusted_ca_pem: bytes = field(repr=False)
     attributes: tuple[SubjectAttributes, ...] = ()
-    additional_validation: AdditionalValidation = AdditionalValidation.NONE
+    devices: Mapping[str, bool] | None = None
 
 
 @frozen
@@ -263,9 +260,13 @@ class BrokerSettings:
 class Configuration:
     """What a set of manifests asks for: at least one port, and everything that the ports need.
 
-    `service_accounts` has each ServiceAccount's annotations, as they are, by namespace and name.
+    `service_accounts` has each ServiceAccount's annotations, as they are, by namespace and name; `devices` whether
+    each Device is enabled, by name; `authorizations` each BrokerAuthorization by namespace and name, also those that no
+    port uses.
     """
 
     ports: tuple[Port, ...]
     service_accounts: Mapping[tuple[str, str], Mapping[str, str]]
     broker: BrokerSettings = BrokerSettings()
+    devices: Mapping[str, bool] = field(factory=lambda: MappingProxyType({}))
+    authorizations: Mapping[tuple[str, str], Authorization] = field(factory=lambda: MappingProxyType({}))

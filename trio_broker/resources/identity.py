@@ -16,6 +16,10 @@ API_VERSIONS = (
     "mq.iotoperations.azure.com/v1beta1",
 )
 CORE_API_VERSION = "v1"
+REGISTRY_API_VERSIONS = (
+    "namespaces.deviceregistry.microsoft.com/v1",
+    "namespaces.deviceregistry.microsoft.com/v1beta1",
+)
 
 
 class Kind(Enum):
@@ -28,9 +32,14 @@ class Kind(Enum):
     CONFIG_MAP = "ConfigMap"
     SECRET = "Secret"
     SERVICE_ACCOUNT = "ServiceAccount"
+    DEVICE = "Device"
 
 
 CORE_KINDS = (Kind.CONFIG_MAP, Kind.SECRET, Kind.SERVICE_ACCOUNT)
+_DOTTED_KINDS = (*CORE_KINDS, Kind.DEVICE)
+"""Kinds whose names are Kubernetes' and not the product's."""
+_KINDS_OF_OTHERS_TOO = (Kind.BROKER, Kind.DEVICE)
+"""Kinds whose names are also those of other groups' kinds."""
 _KINDS = {kind.value: kind for kind in Kind}
 _OTHERS_OF_THE_PRODUCT = (
     "DataLakeConnector",
@@ -80,28 +89,35 @@ def read_kind(fields: Fields) -> Kind | None:
     version, name = version_item.text(), kind_item.text()
     if not version or not name:
         return None
-    ours = version.partition("/")[0] in {known.partition("/")[0] for known in API_VERSIONS}
+    ours, registrys = _is_group_of(version, API_VERSIONS), _is_group_of(version, REGISTRY_API_VERSIONS)
     kind = _KINDS.get(name)
+    api_versions = REGISTRY_API_VERSIONS if kind is Kind.DEVICE else API_VERSIONS
     if kind in CORE_KINDS:
         if version == CORE_API_VERSION:
             return kind
         version_item.add(f"the apiVersion of a {name} is {CORE_API_VERSION}, not {shown(version)}")
-    elif kind is not None and (version in API_VERSIONS):
+    elif kind is not None and version in api_versions:
         return kind
-    elif kind is not None and (ours or kind is not Kind.BROKER):
-        known = nearest(version, API_VERSIONS) or API_VERSIONS[0]
+    elif kind is not None and (ours or registrys or kind not in _KINDS_OF_OTHERS_TOO):
+        known = nearest(version, api_versions) or api_versions[0]
         version_item.add(f"{shown(version)} is no apiVersion of a {name} that is known here", known)
     elif ours and name not in _OTHERS_OF_THE_PRODUCT:
         kind_item.add(f"there is no kind {shown(name)}", nearest(name, _KINDS))
-    elif kind is None and (similar := _similar_kind(name)):
+    elif kind is None and (similar := _similar_kind(name, registrys=registrys)):
         kind_item.add(f"there is no kind {shown(name)}", similar)
     else:
         fields.problems.warn(kind_item.place, f"kind {shown(name)} is not the broker's and has been left out")
     return None
 
 
-def _similar_kind(name: str) -> str:
-    by_folded = {known.casefold(): known for known in _KINDS}
+def _is_group_of(version: str, api_versions: tuple[str, ...]) -> bool:
+    return version.partition("/")[0] in {known.partition("/")[0] for known in api_versions}
+
+
+def _similar_kind(name: str, *, registrys: bool) -> str:
+    # A name so common is a slip of the pen in its own group alone.
+    possible = [known for known, kind in _KINDS.items() if registrys or kind is not Kind.DEVICE]
+    by_folded = {known.casefold(): known for known in possible}
     matches = get_close_matches(name[:100].casefold(), by_folded, n=1, cutoff=_SIMILAR_KIND)
     return by_folded[matches[0]] if matches else ""
 
@@ -130,7 +146,7 @@ def _read_name(kind: Kind, item: Item) -> str:
     name = item.text()
     if not name:
         return ""
-    if kind in CORE_KINDS:
+    if kind in _DOTTED_KINDS:
         if len(name) > 253 or not _DOTTED_NAME.fullmatch(name):
             item.add("a name has up to 253 characters of a-z, 0-9, - and ., with a letter or digit at both ends")
     elif not 3 <= len(name) <= 63 or not _NAME.fullmatch(name):

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from mqttcore.authenticators.revocation import is_in_the_name_of, is_signed_by, revocation_lists
 from mqttcore.authenticators.x509 import trust_anchors
 from trio_broker.resources.objects import Bundle, Datum
 from trio_broker.resources.problems import Problems, nearest, printable, shown
@@ -45,20 +46,23 @@ class PemChecker:
     def bundle(self, bundle: Bundle, *, authorities: bool = False) -> bytes | None:
         """All certificates to trust of a ConfigMap, and CRLs if it has some; None with problems.
 
-        `authorities` says that each must be an authority's.
+        `authorities` says that each must be an authority's, and that CRLs count.
         """
-        count, texts = 0, []
-        for key, datum in bundle.data.items():
-            entry = _Entry(self.problems, bundle, key, datum)
+        entries = [_Entry(self.problems, bundle, key, datum) for key, datum in bundle.data.items()]
+        trusted: list[x509.Certificate] = []
+        for entry in entries:
             certificates = entry.certificates(revocations=True)
             if authorities:
                 entry.check_authorities(certificates)
             entry.warn_about_dates(certificates, self.now)
-            count += len(certificates)
-            texts.append(datum.content.strip() + b"\n")
-        if not count:
+            trusted += certificates
+        if not trusted:
             self.problems.add(bundle.identity.place, f"{bundle.identity} holds no certificate")
-        return b"".join(texts) if count else None
+            return None
+        if authorities:
+            for entry in entries:
+                entry.check_revocations(trusted, self.now)
+        return b"".join(entry.datum.content.strip() + b"\n" for entry in entries)
 
     def _entry(self, bundle: Bundle, key: str) -> "_Entry | None":
         if key in bundle.data:
@@ -130,6 +134,17 @@ class _Entry:
             except ValueError as error:
                 self.add(f"cannot be trusted: {printable(str(error))}")
 
+    def check_revocations(self, trusted: Sequence[x509.Certificate], now: datetime) -> None:
+        """A CRL that cannot count, or that refuses everybody, is worth a warning."""
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                for revocations in revocation_lists(self.datum.content):
+                    for wrong in _wrong_with(revocations, trusted, now):
+                        issuer = shown(printable(revocations.issuer.rfc4514_string()))
+                        self.problems.warn(self.datum.place, f"the CRL of {issuer} in {self._name} {wrong}")
+        except Exception:  # whatever the parsers raise
+            self.add("holds a CRL that cannot be read")
+
     def warn_about_dates(self, certificates: Iterable[x509.Certificate], now: datetime) -> None:
         for certificate in certificates:
             wrong = ""
@@ -139,6 +154,22 @@ class _Entry:
                 wrong = f"is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
             if wrong:
                 self.problems.warn(self.datum.place, f"{_subject(certificate)} in {self._name} {wrong}")
+
+
+def _wrong_with(
+    revocations: x509.CertificateRevocationList, trusted: Sequence[x509.Certificate], now: datetime
+) -> Iterator[str]:
+    named = [certificate for certificate in trusted if is_in_the_name_of(revocations, certificate)]
+    if not named:
+        yield "belongs to none of the certificates there: it counts for clients that present that of its authority"
+    elif not any(is_signed_by(revocations, certificate) for certificate in named):
+        yield "is not signed with the key of that authority: without another, its clients are refused"
+    if revocations.next_update_utc is not None and revocations.next_update_utc < now:
+        ended = f"{revocations.next_update_utc:%Y-%m-%d %H:%M} UTC"
+        yield f"went out of date on {ended}: until there is a newer one, clients of that authority are refused"
+    elif revocations.last_update_utc > now:
+        begins = f"{revocations.last_update_utc:%Y-%m-%d %H:%M} UTC"
+        yield f"is not in force before {begins}: until then, clients of that authority are refused"
 
 
 def _subject(certificate: x509.Certificate) -> str:

@@ -8,9 +8,16 @@ from attrs import define, field
 
 from mqttcore.authenticators.effects import HttpServer
 from mqttcore.authenticators.x509 import SubjectAttributes
-from trio_broker.resources.advice import warn_about_default, warn_about_order, warn_about_port, warn_about_services
+from trio_broker.resources.advice import (
+    warn_about_default,
+    warn_about_devices,
+    warn_about_order,
+    warn_about_port,
+    warn_about_services,
+)
 from trio_broker.resources.authentication import (
     X509,
+    AdditionalValidation,
     BrokerAuthentication,
     Custom,
     Method,
@@ -18,6 +25,7 @@ from trio_broker.resources.authentication import (
     Scram,
     ServiceAccountToken,
 )
+from trio_broker.resources.authorization import BrokerAuthorization
 from trio_broker.resources.broker import Broker
 from trio_broker.resources.configuration import (
     Authentication,
@@ -32,6 +40,7 @@ from trio_broker.resources.configuration import (
     ScramSettings,
     X509Settings,
 )
+from trio_broker.resources.device import Device, enabled_by_name
 from trio_broker.resources.identity import Kind, Reference
 from trio_broker.resources.links import Links
 from trio_broker.resources.listener import Listener, ListenerPort, ServiceType, Tls
@@ -69,11 +78,13 @@ class _Resolver:
     _now: datetime
     _links: Links = field(init=False)
     _pem: PemChecker = field(init=False)
+    _devices: Mapping[str, bool] = field(init=False)
     _authentications: dict[tuple[str, str], Authentication | None] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._links = Links(self._resources, self._references, self._problems)
         self._pem = PemChecker(self._problems, self._now)
+        self._devices = enabled_by_name(self._resources.of(Device), self._problems)
 
     def configuration(self) -> Configuration:
         listeners = self._resources.of(Listener)
@@ -82,17 +93,29 @@ class _Resolver:
         warn_about_services(listeners, self._problems)
         self._links.check_listener_refs(listeners)
         ports = tuple(self._port(listener, port) for listener in listeners for port in listener.ports)
-        for authentication in self._resources.of(BrokerAuthentication):
+        authentications = self._resources.of(BrokerAuthentication)
+        for authentication in authentications:
             # Those that no port uses have problems worth telling, too.
             self._authentication(authentication)
             warn_about_order(authentication, self._problems)
             warn_about_default(authentication, self._problems)
+        warn_about_devices(authentications, self._resources.of(Device), self._problems)
         self._references.warn_about_unused()
         accounts = {
             (account.identity.namespace, account.identity.name): MappingProxyType(dict(account.annotations))
             for account in self._resources.of(ServiceAccount)
         }
-        return Configuration(ports=ports, service_accounts=MappingProxyType(accounts), broker=self._broker())
+        authorizations = {
+            (each.identity.namespace, each.identity.name): each.policy
+            for each in self._resources.of(BrokerAuthorization)
+        }
+        return Configuration(
+            ports=ports,
+            service_accounts=MappingProxyType(accounts),
+            broker=self._broker(),
+            devices=self._devices,
+            authorizations=MappingProxyType(authorizations),
+        )
 
     def _check_service_types(self, listeners: list[Listener]) -> None:
         first: dict[ServiceType, Listener] = {}
@@ -174,7 +197,8 @@ class _Resolver:
         ca = self._references.bundle(method.trusted_ca)
         attributes = method.attributes or self._attributes(method.attributes_secret)
         trusted = self._pem.bundle(ca, authorities=True) if ca else None
-        return X509Settings(trusted or b"", attributes, method.additional_validation)
+        asked = method.additional_validation is AdditionalValidation.AZURE_DEVICE_REGISTRY
+        return X509Settings(trusted or b"", attributes, self._devices if asked else None)
 
     def _attributes(self, reference: Reference | None) -> tuple[SubjectAttributes, ...]:
         bundle = self._references.bundle(reference)

@@ -7,6 +7,7 @@ from attrs import define, field
 from trio_broker.resources.authentication import BrokerAuthentication, read_authentication
 from trio_broker.resources.authorization import BrokerAuthorization, read_authorization
 from trio_broker.resources.broker import Broker, read_broker
+from trio_broker.resources.device import Device, read_device
 from trio_broker.resources.document import Document, Mapping
 from trio_broker.resources.identity import Identity, Kind, Reference, read_identity, read_kind
 from trio_broker.resources.listener import Listener, read_listener
@@ -14,7 +15,7 @@ from trio_broker.resources.objects import Bundle, ServiceAccount, read_config_ma
 from trio_broker.resources.problems import Place, Problems
 from trio_broker.resources.reader import Fields, Item
 
-Resource = Listener | BrokerAuthentication | BrokerAuthorization | Broker | Bundle | ServiceAccount
+Resource = Listener | BrokerAuthentication | BrokerAuthorization | Broker | Device | Bundle | ServiceAccount
 R = TypeVar("R", bound=Resource)
 _MAXIMUM_LISTS = 3
 """Lists inside lists."""
@@ -103,3 +104,5 @@ def _read(identity: Identity, annotations: dict[str, str], root: Fields) -> Reso
                 return read_authorization(identity, spec)
             case Kind.BROKER:
                 return read_broker(identity, spec)
+            case Kind.DEVICE:
+                return read_device(identity, spec)

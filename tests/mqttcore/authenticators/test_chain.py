@@ -144,6 +144,7 @@ def test_every_row_of_the_flow(order: tuple[str, ...]) -> None:
         if decided and outcomes[decided[0]] == "granted":
             assert isinstance(verdict, Granted), world
             assert verdict.username == USERNAMES[decided[0]], world
+            assert verdict.method == decided[0], world
         elif decided:
             assert isinstance(verdict, Denied), world
             assert verdict.reason_code is DENIALS[decided[0]], world
@@ -201,7 +202,9 @@ def test_any_verdicts_in_a_row(verdicts: list[Verdict], method: str | None) -> N
         for number, verdict in enumerate(asked)
     )
     if final:
-        assert found.verdict is verdicts[final[0]]
+        verdict = verdicts[final[0]]
+        named = evolve(verdict, method=f"m{final[0]}") if isinstance(verdict, Granted) else verdict
+        assert found.verdict == named
     elif down:
         assert found.verdict == Unavailable(f"m{down[0]}: down")
     elif method is not None:

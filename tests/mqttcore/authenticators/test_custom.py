@@ -192,6 +192,8 @@ NOT_A_PASS = [
     b'{"expiry": "2027-02-30T08:00:01Z"}',
     b'{"expiry": "2027-01-15T25:00:01Z"}',
     b'{"expiry": "2027-01-15T08:00:01+25:00"}',
+    b'{"expiry": "2027-01-15T08:00:01-01:60"}',  # which datetime takes
+    b'{"expiry": "2027-01-15T24:00:00Z"}',  # which datetime takes from Python 3.13 on
     b'{"expiry": "2027-01-15T08:00:01Z\\n"}',
     b'{"expiry": "9999-12-31T23:59:60Z"}',
     b'{"expiry": "0000-01-01T00:00:00Z"}',

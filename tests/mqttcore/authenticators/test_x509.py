@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqttcore.auth import AuthRequest, Denied, Exchange, Granted, NotRelevant, Trace, Verdict
+from mqttcore.authenticators.chain_verification import MAXIMUM_CERTIFICATES
 from mqttcore.authenticators.x509 import (
-    MAXIMUM_CERTIFICATES,
     SubjectAttributes,
     subject_attributes,
     trust_anchors,

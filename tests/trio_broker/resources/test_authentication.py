@@ -24,7 +24,6 @@ from tests.trio_broker.resources.support import (
     together,
 )
 from trio_broker.resources import (
-    AdditionalValidation,
     CustomSettings,
     MethodSettings,
     PasswordSettings,
@@ -74,7 +73,7 @@ def test_x509_in_every_spelling(name: str, key: str, ca: str) -> None:
     [method] = methods(f"- {{{name}{key}: {{{ca}: my-ca}}}}", client_ca("my-ca"))
     assert isinstance(method, X509Settings)
     assert b"BEGIN CERTIFICATE" in method.trusted_ca_pem
-    assert method.additional_validation is AdditionalValidation.NONE
+    assert method.devices is None
 
 
 @pytest.mark.parametrize("entry", ["- method: X509", "- {method: X509, x509Settings: {}}", "- x509Credentials: {}"])
@@ -117,7 +116,7 @@ def test_x509_attributes() -> None:
     [method] = methods(ATTRIBUTES, client_ca())
     assert isinstance(method, X509Settings)
     assert method.attributes == EXPECTED_ATTRIBUTES
-    assert method.additional_validation is AdditionalValidation.AZURE_DEVICE_REGISTRY
+    assert method.devices == {}
 
 
 @pytest.mark.parametrize("key", ["secretName", "secretRef"])

@@ -57,6 +57,52 @@ def test_files_and_directories_are_one_set(tmp_path: Path) -> None:
     assert [problem.line for problem in load([tmp_path / "a.yaml"], now=NOW).problems] == [6]
 
 
+class TestSources:
+    """What a watcher has to look at."""
+
+    def test_all_that_decides_once_and_in_order(self, tmp_path: Path) -> None:
+        manifests, mount, bundle = tmp_path / "manifests", tmp_path / "mount", tmp_path / "tls"
+        for directory in (manifests, mount / "..2026", bundle):
+            directory.mkdir(parents=True)
+        write(manifests, b_yml=TLS, a_yaml=client_ca(), c_txt="no manifest")
+        write(mount / "..2026", ca_crt="x")
+        (mount / "..data").symlink_to("..2026")
+        (mount / "ca.crt").symlink_to("..data/ca.crt")
+        (mount / "to.come").symlink_to("..data/to.come")
+        write(bundle, tls_key="x", tls_crt="x")
+        missing = tmp_path / "missing"
+        loaded = load(
+            [manifests / "b.yml", manifests, missing, manifests],
+            configmaps={"client-ca": mount, "other": missing / "ca.pem"},
+            secrets={"server-tls": bundle},
+            now=NOW,
+        )
+        assert loaded.configuration is None
+        assert loaded.sources == (
+            manifests / "b.yml",
+            manifests,
+            manifests / "a.yaml",
+            missing,
+            mount,
+            mount / "ca.crt",
+            missing / "ca.pem",
+            bundle,
+            bundle / "tls.crt",
+            bundle / "tls.key",
+        )
+
+    def test_of_a_set_without_problems(self, tmp_path: Path) -> None:
+        write(tmp_path, a_yaml=TLS, b_yaml=server_tls())
+        loaded = load([tmp_path], now=NOW)
+        assert loaded.problems == ()
+        assert loaded.sources == (tmp_path, tmp_path / "a.yaml", tmp_path / "b.yaml")
+
+    def test_a_file_more_than_are_read_is_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("trio_broker.resources.files.MAXIMUM_FILES", 2)
+        write(tmp_path, **{f"{number}_yaml": "" for number in range(5)})
+        assert [path.name for path in load([tmp_path], now=NOW).sources[1:]] == ["0.yaml", "1.yaml", "2.yaml"]
+
+
 def told(*paths: Path) -> list[str]:
     loaded = load(paths, now=NOW)
     assert loaded.configuration is None
