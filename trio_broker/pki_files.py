@@ -3,9 +3,9 @@
 Every function takes the time in Unix seconds, and raises ConfigurationError that names the file at fault.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +13,7 @@ from attrs import frozen
 from cryptography.x509 import load_pem_x509_certificate
 from cryptography.x509.oid import NameOID
 
-from trio_broker.atomic import write_atomically
+from trio_broker.atomic import create_atomically, write_atomically
 from trio_broker.errors import ConfigurationError
 from trio_broker.pki import (
     ADDRESSES,
@@ -34,6 +34,9 @@ ROOTS_FILE = "broker-ca.crt"
 CHAIN_FILE = "chain.pem"
 """The intermediates and the roots, for the `--cafile` of clients."""
 PRIVATE, PUBLIC = 0o600, 0o644
+
+# A port asks for each certificate anew, and OpenSSL takes a tenth of a second to check the RSA key.
+_parsed = lru_cache(maxsize=1)(LocalAuthority.from_pem)
 
 
 @frozen
@@ -66,7 +69,9 @@ def open_authority(directory: Path, now: float) -> LocalAuthority:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         authority = _read_authority(path)
         if authority is None or authority.is_due(now):
-            _write_authority(path, LocalAuthority.create(now), replace=authority is not None)
+            # Of two commands that start together in a new directory, the second takes what the first has made.
+            write = create_atomically if authority is None else write_atomically
+            write(path, LocalAuthority.create(now).pem, mode=PRIVATE)
             authority = _read_authority(path)
             assert authority is not None
     _publish(directory / ROOTS_FILE, authority.roots_pem)
@@ -76,29 +81,11 @@ def open_authority(directory: Path, now: float) -> LocalAuthority:
 
 def _read_authority(path: Path) -> LocalAuthority | None:
     try:
-        return LocalAuthority.from_pem(path.read_bytes())
+        return _parsed(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise ConfigurationError(f"{path} is no authority ({error}); remove it to have a new one made") from None
-
-
-def _write_authority(path: Path, authority: LocalAuthority, *, replace: bool) -> None:
-    candidate = path.with_name(f".{path.name}.{os.getpid()}")
-    write_atomically(candidate, authority.pem, mode=PRIVATE)
-    try:
-        if replace:
-            os.replace(candidate, path)
-            return
-        # Of two commands that start together in a new directory, the second takes what the first has made.
-        try:
-            os.link(candidate, path)
-        except FileExistsError:
-            pass
-        except OSError:  # not every file system has links
-            os.replace(candidate, path)
-    finally:
-        candidate.unlink(missing_ok=True)
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:

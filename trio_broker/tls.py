@@ -14,6 +14,17 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
     Raises ConfigurationError that names the file at fault.
     """
+    context = bare_context()
+    load_certificate_files(context, certificate, key)
+    return context
+
+
+def load_certificate_files(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Load a chain and its key from PEM files into a context, which may be in use: new connections are shown them.
+
+    Keys of another kind than before need a new context: OpenSSL keeps one chain for each kind, and shows one of them.
+    Raises ConfigurationError that names the file at fault, and leaves what the context had.
+    """
     for path, what in ((certificate, "certificate"), (key, "key")):
         try:
             text = path.read_bytes()
@@ -21,9 +32,8 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
             raise ConfigurationError(f"cannot read the TLS {what} {path}: {error.strerror}") from None
         if b"-----BEGIN " not in text:
             raise ConfigurationError(f"the TLS {what} {path} is not a PEM file: it has no -----BEGIN line")
-    context = bare_context()
     try:
-        context.load_cert_chain(certificate, key, password=_refuse_password)
+        _load_pair(context, certificate, key)
     except _EncryptedKeyError:
         raise ConfigurationError(
             f"the TLS key {key} is encrypted; write it unencrypted with: openssl pkey -in {key} -out FILE"
@@ -34,7 +44,12 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
         raise ConfigurationError(
             f"cannot use the TLS certificate {certificate} with the key {key}: {_reason(error)}"
         ) from None
-    return context
+
+
+def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path | None = None) -> None:
+    # First into a context that nobody uses: a key that does not fit would leave the other one with half a pair.
+    for each in (bare_context(), context):
+        each.load_cert_chain(certificate, key, password=_refuse_password)
 
 
 class _EncryptedKeyError(Exception):
@@ -47,8 +62,10 @@ def _refuse_password() -> str:
 
 
 def load_key_pair(context: ssl.SSLContext, chain_pem: bytes, key_pem: bytes) -> None:
-    """Load a certificate chain and its key from PEM. Raises ssl.SSLError if they are none, or not of each other, and
-    OSError if they cannot be handed over.
+    """Load a certificate chain and its key from PEM into a context, which may be in use.
+
+    Raises ssl.SSLError if they are none, or not of each other, and OSError if they cannot be handed over; then the
+    context keeps what it had.
     """
     # The ssl module reads them from files only; this one is nobody else's to read, and gone at once.
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +73,7 @@ def load_key_pair(context: ssl.SSLContext, chain_pem: bytes, key_pem: bytes) -> 
         path.touch(mode=0o600)
         path.write_bytes(chain_pem + b"\n" + key_pem)
         try:
-            context.load_cert_chain(path, password=_refuse_password)
+            _load_pair(context, path)
         except _EncryptedKeyError:
             raise ssl.SSLError("the private key is encrypted") from None
 

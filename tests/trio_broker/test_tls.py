@@ -14,7 +14,7 @@ from mqttcore.packets import Disconnect, Publish, Subscribe, Subscription
 from tests.trio_broker.conftest import Certificates
 from tests.trio_broker.support import Peer, Running, listen, running, until
 from trio_broker import ConfigurationError, Listener, ServerLimits, server_context
-from trio_broker.tls import bare_context, load_key_pair
+from trio_broker.tls import bare_context, load_certificate_files, load_key_pair
 
 
 @pytest.fixture
@@ -40,6 +40,40 @@ def test_an_encrypted_key_in_memory_is_refused_without_a_prompt(certificates: Ce
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     with pytest.raises(ssl.SSLError, match="the private key is encrypted"):
         load_key_pair(bare_context(), certificates.certificate.read_bytes(), pem)
+
+
+async def test_a_pair_that_is_loaded_again_is_shown_from_then_on_and_a_wrong_one_never(
+    certificates: Certificates, context: ssl.SSLContext, tmp_path: Path
+) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued = certificates.authority.issue_cert("127.0.0.1")
+    chain_pem, key_pem = issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes()
+    certificate.write_bytes(chain_pem)
+    listener = listen(tls=context)
+
+    async def shown(run: Running) -> bytes:
+        async with await dial_tls(run, listener, client_context(certificates)) as stream:
+            der = stream.getpeercert(True)
+            assert isinstance(der, bytes)
+            return der
+
+    with trio.fail_after(30):
+        async with running(listener) as run:
+            before = await shown(run)
+            key.write_bytes(certificates.key.read_bytes())
+            with pytest.raises(ConfigurationError, match=f"{key} does not belong to the certificate {certificate}"):
+                load_certificate_files(context, certificate, key)
+            with pytest.raises(ssl.SSLError, match="KEY_VALUES_MISMATCH"):
+                load_key_pair(context, chain_pem, certificates.key.read_bytes())
+            key.unlink()
+            with pytest.raises(ConfigurationError, match="cannot read the TLS key"):
+                load_certificate_files(context, certificate, key)
+            assert await shown(run) == before
+            key.write_bytes(key_pem)
+            load_certificate_files(context, certificate, key)
+            assert await shown(run) == ssl.PEM_cert_to_DER_cert(chain_pem.decode())
+            load_key_pair(context, certificates.certificate.read_bytes(), certificates.key.read_bytes())
+            assert await shown(run) == before
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

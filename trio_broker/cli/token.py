@@ -92,6 +92,11 @@ def create(
     """Print a token for the service account NAME, as `kubectl create token` does."""
     if expired and not_yet_valid:
         raise click.UsageError("--expired and --not-yet-valid exclude each other")
+    now = time.time()
+    if expired:
+        now -= duration + 1
+    elif not_yet_valid:
+        now += duration
     try:
         issuer = LocalIssuer(directory)
         if annotations:
@@ -99,11 +104,7 @@ def create(
                 if not key.startswith(ANNOTATION_PREFIXES):
                     click.echo(f"note: {key} makes no attribute; write aio-broker-auth/{key} for one", err=True)
             issuer.annotate(namespace, name, annotations)
+        token = issuer.mint(name, audiences=audiences, now=now, duration=duration, namespace=namespace)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
-    now = time.time()
-    if expired:
-        now -= duration + 1
-    elif not_yet_valid:
-        now += duration
-    click.echo(issuer.mint(name, audiences=audiences, now=now, duration=duration, namespace=namespace))
+    click.echo(token)

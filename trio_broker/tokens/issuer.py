@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mqttcore.auth import Failed
 from mqttcore.authenticators.effects import JsonWebKeys
-from trio_broker.atomic import write_atomically
+from trio_broker.atomic import create_atomically, write_atomically
 from trio_broker.errors import ConfigurationError
 from trio_broker.resources.identity import DEFAULT_NAMESPACE
 from trio_broker.tokens.source import LOCAL, KeySource
@@ -32,38 +32,58 @@ class LocalIssuer:
     """The issuer of one directory: its key in `issuer.key`, ServiceAccounts in `service-accounts/`."""
 
     def __init__(self, directory: Path) -> None:
-        """Makes the directory and the key if they are not there.
+        """Nothing is made before it is needed.
 
-        Raises ConfigurationError if it cannot, or cannot read them.
+        Raises ConfigurationError if there is a key that cannot be read; so does whatever makes one and cannot.
         """
         self._directory = directory
-        path = directory / KEY_FILE
-        try:
-            if not path.exists():
-                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-                pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                )
-                write_atomically(path, pem, mode=0o600)
-        except OSError as error:
-            raise ConfigurationError(f"{path}: {error.strerror}") from None
-        self._key = self._read_key()
+        self._path = directory / KEY_FILE
+        self._key = self._find_key()
+
+    def _failure(self, error: OSError) -> ConfigurationError:
+        return ConfigurationError(f"{self._path}: {error.strerror}")
 
     def _read_key(self) -> ec.EllipticCurvePrivateKey:
-        path = self._directory / KEY_FILE
+        """Raises OSError, and ConfigurationError for what is no key of ours."""
+        path = self._path
         try:
             key = serialization.load_pem_private_key(path.read_bytes(), None)
-        except OSError as error:
-            raise ConfigurationError(f"{path}: {error.strerror}") from None
         except (ValueError, TypeError):
             raise ConfigurationError(f"{path}: not a private key; remove it to have a new one made") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise ConfigurationError(f"{path}: not a key of the curve P-256; remove it to have a new one made")
         return key
 
+    def _find_key(self) -> ec.EllipticCurvePrivateKey | None:
+        try:
+            return self._read_key()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def _signing_key(self) -> ec.EllipticCurvePrivateKey:
+        self._key = self._key or self._find_key() or self._make_key()
+        return self._key
+
+    def _make_key(self) -> ec.EllipticCurvePrivateKey:
+        pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        try:
+            self._make_directory()
+            # Of two commands that start together in a new directory, the second takes what the first has made.
+            create_atomically(self._path, pem, mode=0o600)
+            return self._read_key()
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def _make_directory(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
     def jwks(self) -> dict[str, list[dict[str, Any]]]:
         """The issuer's public key as a JSON Web Key Set."""
-        key: dict[str, Any] = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(self._key.public_key()))
+        key: dict[str, Any] = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(self._signing_key().public_key()))
         return {"keys": [key | {"kid": self._key_id(key), "alg": "ES256", "use": "sig"}]}
 
     def source(self) -> KeySource:
@@ -74,6 +94,8 @@ class LocalIssuer:
                 self._key = self._read_key()
             except ConfigurationError as error:
                 return Failed(str(error))
+            except OSError as error:
+                return Failed(str(self._failure(error)))
             return tuple(self.jwks()["keys"])
 
         return KeySource(fetch, *LOCAL)
@@ -101,7 +123,9 @@ class LocalIssuer:
             "nbf": int(now),
             "sub": f"system:serviceaccount:{namespace}:{name}",
         }
-        return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self.jwks()["keys"][0]["kid"]})
+        return jwt.encode(
+            claims, self._signing_key(), algorithm="ES256", headers={"kid": self.jwks()["keys"][0]["kid"]}
+        )
 
     def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> None:
         """Write a ServiceAccount's manifest with these annotations beside those that it has."""
@@ -116,7 +140,8 @@ class LocalIssuer:
         }
         path = self._account_path(namespace, name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make_directory()
+            path.parent.mkdir(exist_ok=True)
             write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode(), mode=0o644)
         except OSError as error:
             raise ConfigurationError(f"{path}: {error.strerror}") from None

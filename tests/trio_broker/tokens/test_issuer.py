@@ -38,10 +38,51 @@ def verified(issuer: LocalIssuer, token: str) -> dict[str, Any]:
 class TestKey:
     def test_it_is_made_once_and_is_nobody_elses_to_read(self, directory: Path) -> None:
         first = LocalIssuer(directory)
+        assert not directory.exists()  # before it is needed
+        published = first.jwks()
         assert (directory / KEY_FILE).stat().st_mode & 0o777 == 0o600
         assert directory.stat().st_mode & 0o777 == 0o700
-        assert LocalIssuer(directory).jwks() == first.jwks()
+        assert LocalIssuer(directory).jwks() == published == first.jwks()
         assert [path.name for path in directory.iterdir()] == [KEY_FILE]
+
+    @pytest.mark.parametrize("links", [True, False])
+    def test_of_two_that_start_together_one_makes_it(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+    ) -> None:
+        late, other = LocalIssuer(directory), LocalIssuer(directory)
+        generate = ec.generate_private_key
+
+        def generate_and_be_late(curve: ec.EllipticCurve) -> ec.EllipticCurvePrivateKey:
+            monkeypatch.setattr(ec, "generate_private_key", generate)
+            other.jwks()
+            return generate(curve)
+
+        def refuse(source: Path, target: Path) -> None:
+            raise PermissionError(1, "no links here")
+
+        if links:
+            monkeypatch.setattr(ec, "generate_private_key", generate_and_be_late)
+        else:
+            monkeypatch.setattr("os.link", refuse)
+        found = late.jwks()
+        assert found == other.jwks() == LocalIssuer(directory).jwks()
+        assert [path.name for path in directory.iterdir()] == [KEY_FILE]
+
+    @pytest.mark.parametrize("first", ["mint", "annotate"])
+    def test_whatever_makes_the_directory_it_is_nobody_elses(self, directory: Path, first: str) -> None:
+        issuer = LocalIssuer(directory)
+        if first == "mint":
+            issuer.mint("press", audiences=["a"], now=NOW, duration=60)
+        else:
+            issuer.annotate("plant", "press", {"a": "1"})
+        assert directory.stat().st_mode & 0o777 == 0o700
+
+    async def test_whoever_only_verifies_makes_none(self, directory: Path) -> None:
+        issuer = LocalIssuer(directory)
+        assert await issuer.source().fetch() == Failed(f"{directory / KEY_FILE}: No such file or directory")
+        assert not directory.exists()
+        other = LocalIssuer(directory)
+        assert other.jwks()["keys"] == list(await issuer.source().fetch())  # type: ignore[arg-type]
 
     def test_what_is_published_is_public(self, directory: Path) -> None:
         [key] = LocalIssuer(directory).jwks()["keys"]
@@ -83,13 +124,15 @@ class TestKey:
 
     async def test_a_new_key_in_the_directory_is_noticed(self, directory: Path) -> None:
         issuer = LocalIssuer(directory)
+        issuer.jwks()
         source = issuer.source()
         before = await source.fetch()
         (directory / KEY_FILE).unlink()
         assert await source.fetch() == Failed(f"{directory / KEY_FILE}: No such file or directory")
         other = LocalIssuer(directory)
+        published = tuple(other.jwks()["keys"])
         after = await source.fetch()
-        assert after == tuple(other.jwks()["keys"]) != before
+        assert after == published != before
         assert verified(other, issuer.mint("press", audiences=["a"], now=NOW, duration=60))
 
 
@@ -170,6 +213,7 @@ class TestAccounts:
 
     def test_a_folder_that_cannot_be_written(self, directory: Path) -> None:
         issuer = LocalIssuer(directory)
+        directory.mkdir(parents=True)
         (directory / ACCOUNTS_FOLDER).write_text("")
         with pytest.raises(ConfigurationError, match=r"plant\.press\.yaml: "):
             issuer.annotate("plant", "press", {"a": "1"})

@@ -84,7 +84,7 @@ class TestEndToEnd:
     """Runs against a real API server, too, when KUBECONFIG is set."""
 
     def verification(self, cluster: Cluster) -> TokenVerification:
-        return token_verification(TokensKubernetes(cluster.kubeconfig), {}, LIMITS)
+        return token_verification(TokensKubernetes(cluster.kubeconfig), dict, LIMITS)
 
     async def connect(self, run: Running, policy: Policy, token: str) -> str:
         """How the broker names a client with this token, or why the client was refused."""
@@ -462,7 +462,7 @@ class TestInCluster:
 
     async def test_it_is_the_default_in_a_pod(self, pod: Path, server: StandIn, tmp_path: Path) -> None:
         for chosen in (None, TokensKubernetes()):
-            verification = token_verification(chosen, {}, LIMITS)
+            verification = token_verification(chosen, dict, LIMITS)
             assert isinstance(verification.source, KubernetesTokens)
             good(await verification.source.review(server.token("press", AUDIENCE), (AUDIENCE,)))
             await verification.source.aclose()
