@@ -1,8 +1,12 @@
 """Every bound of the core and every protocol limit that it announces, each with its unit, range and meaning."""
 
+from math import inf
 from typing import Any
 
 from attrs import Attribute, field, fields, frozen, validators
+
+UNLIMITED_EXPIRY = 4_294_967_295
+"""The `maximum_message_expiry` that bounds nothing, seconds: no Message Expiry Interval is longer."""
 
 
 def limit(default: int | float, unit: str, meaning: str, low: int | float, high: int | float) -> Any:
@@ -53,6 +57,13 @@ class Limits:
         0,
         3600,
     )
+    review_interval: float = limit(
+        600.0,
+        "seconds",
+        "time between two looks at whether a connected client may stay (a device registry)",
+        0.01,
+        86_400,
+    )
     maximum_connect_size: int = limit(
         262_144, "bytes", "size of a packet before CONNECT has been accepted", 128, 268_435_460
     )
@@ -88,6 +99,13 @@ class Limits:
     maximum_session_expiry: int = limit(
         4_294_967_295, "seconds", "longest Session Expiry Interval granted; 4294967295 never expires", 0, 4_294_967_295
     )
+    maximum_message_expiry: int = limit(
+        UNLIMITED_EXPIRY,
+        "seconds",
+        "time that a message is kept at most, and longest Message Expiry Interval; 4294967295 is no bound",
+        0,
+        UNLIMITED_EXPIRY,
+    )
     maximum_sessions: int = limit(
         1_000_000, "sessions", "sessions, connected or not, on the whole broker", 1, 100_000_000
     )
@@ -109,6 +127,9 @@ class Limits:
         1024,
         2**50,
     )
+    drop_oldest: bool = switch(
+        False, "whether a full queue of a session drops the oldest of its messages instead of the new one"
+    )
     output_high_water: int = limit(
         1_048_576,
         "bytes",
@@ -122,6 +143,11 @@ class Limits:
     maximum_cached_topics: int = limit(
         4096, "topics", "Topic Names of one publisher whose permission and subscribers are remembered", 1, 100_000_000
     )
+
+    @property
+    def message_lifetime(self) -> float:
+        """How long a message is kept at most, seconds; infinity for no bound."""
+        return inf if self.maximum_message_expiry == UNLIMITED_EXPIRY else self.maximum_message_expiry
 
 
 def describe(limits_class: type) -> list["Attribute[Any]"]:

@@ -19,8 +19,10 @@ _TOPIC_ALIAS = b"\x23"
 class Message:
     """An application message. `topic` is UTF-8, `properties` the encoded properties that are forwarded unaltered.
 
-    `expires_at` is monotonic seconds, infinity for never; `publisher` the Client Identifier of who published it, for No
-    Local, "" for the server's own.
+    `expires_at` is when its Message Expiry Interval passes, which receivers are told, and `kept_until` how long it is
+    kept, no later than that; both are monotonic seconds, infinity for no end. `publisher` is the Client Identifier of
+    who published it, for No Local, "" for the server's own. `size` is what it counts for in a bound on bytes: topic,
+    payload and properties.
     """
 
     __slots__ = (
@@ -28,11 +30,13 @@ class Message:
         "_layout",
         "_tail",
         "expires_at",
+        "kept_until",
         "payload",
         "properties",
         "publisher",
         "qos",
         "retain",
+        "size",
         "topic",
     )
 
@@ -44,6 +48,7 @@ class Message:
         retain: bool,
         properties: bytes = b"",
         expires_at: float = inf,
+        kept_until: float = inf,
         publisher: str = "",
     ) -> None:
         self.topic: bytes = topic
@@ -52,7 +57,9 @@ class Message:
         self.retain: bool = retain
         self.properties: bytes = properties
         self.expires_at: float = expires_at
+        self.kept_until: float = kept_until if kept_until < expires_at else expires_at
         self.publisher: str = publisher
+        self.size: int = len(topic) + len(payload) + len(properties)
         self._layout: int = -1  # what _head and _tail are encoded for
         self._head: bytes = b""
         self._tail: bytes = b""
@@ -62,14 +69,17 @@ class Message:
         """The Topic Name as text."""
         return self.topic.decode()
 
-    @property
-    def size(self) -> int:
-        """What it counts for in a bound on bytes: topic, payload and properties."""
-        return len(self.topic) + len(self.payload) + len(self.properties)
-
     def expired(self, now: float) -> bool:
-        """Whether its Message Expiry Interval has passed, section 3.3.2.3.3."""
-        return self.expires_at < now
+        """Whether the time that it is kept has passed, section 3.3.2.3.3."""
+        return self.kept_until < now
+
+    def came_as(self, version: int, head: bytes, tail: bytes) -> None:
+        """Have it sent on as it came: what of the PUBLISH, which had neither DUP nor RETAIN, is before and behind the
+        Packet Identifier.
+        """
+        self._layout = self.qos << 2 | (version == V5)
+        self._head = head
+        self._tail = tail
 
     def encode(
         self,
@@ -114,6 +124,7 @@ class Message:
 
 
 # With the properties alone that a receiver forwards unaltered (sections 3.3.2.3.2, 3.3.2.3.5 to 7 and 3.3.2.3.9).
+# [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20] [MQTT-3.1.3-10]
 def _forwarded(fields: Publish | Will) -> Publish:
     return Publish(
         fields.topic,
@@ -125,11 +136,12 @@ def _forwarded(fields: Publish | Will) -> Publish:
     )
 
 
-def message_from(fields: Publish | Will, now: float, publisher: str = "") -> Message:
+def message_from(fields: Publish | Will, now: float, publisher: str = "", lifetime: float = inf) -> Message:
     """The message that a PUBLISH or a Will carries; its expiry counts from `now`. Topic Alias and Subscription
     Identifiers stay behind.
 
-    Raises LocalProtocolError for a value that the wire cannot hold.
+    `lifetime` is the most seconds that it is kept; a longer Message Expiry Interval is taken for one of so many. Raises
+    LocalProtocolError for a value that the wire cannot hold.
     """
     interval = fields.message_expiry_interval
     return Message(
@@ -138,6 +150,7 @@ def message_from(fields: Publish | Will, now: float, publisher: str = "") -> Mes
         fields.qos,
         fields.retain,
         write_properties(PacketType.PUBLISH, _forwarded(fields)),
-        inf if interval is None else now + interval,
+        inf if interval is None else now + min(interval, lifetime),
+        now + lifetime,
         publisher,
     )

@@ -39,7 +39,7 @@ class Delivery:
         self.owner: object = owner
         self.packet_id: int = 0
         self.awaiting: Awaiting = Awaiting.NOTHING
-        self.dup: bool = False
+        self.dup: bool = False  # [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
 
 
 class Session:
@@ -54,8 +54,8 @@ class Session:
         self.inflight_bytes = 0
         self.unreleased: set[int] = set()  # QoS 2 packet identifiers of the peer's that await PUBREL
         self.requests: set[int] = set()  # packet identifiers of our SUBSCRIBEs and UNSUBSCRIBEs under way
-        self.taken = 0  # messages that have left the queue to be sent, or because they expired
-        self.expired = 0  # messages dropped because their Message Expiry Interval passed while they waited
+        self.taken = 0  # messages that have left the queue at its head: to be sent, expired, or to make room
+        self.expired = 0  # messages dropped because the time that they are kept passed while they waited
         self._resend: OrderedDict[int, Delivery] = OrderedDict()
         self._last_id = 0
         self._receive_maximum = 0
@@ -77,6 +77,22 @@ class Session:
             and self.queued_bytes + message.size <= self.limits.maximum_queued_bytes
         )
 
+    def make_room(self, message: Message, now: float) -> int:
+        """Let the oldest of the queue go so that `enqueue` keeps the message: what has expired, and with `drop_oldest`
+        any that waits; how many of the latter.
+
+        Nothing goes for a message that is too large for an empty queue.
+        """
+        dropped = 0
+        if message.size <= self.limits.maximum_queued_bytes:
+            while not self.has_room(message):
+                if self.take_expired(now) is None:
+                    if not self.limits.drop_oldest:
+                        break
+                    self._take()
+                    dropped += 1
+        return dropped
+
     @property
     def pending(self) -> int:
         """QoS 1 and 2 messages that are waiting or in flight."""
@@ -86,6 +102,16 @@ class Session:
     def backlog(self) -> bool:
         """Whether messages wait to be sent, or sent again, before any new one."""
         return bool(self.queue or self._resend)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a new message may go at once: there is a quota, and nothing waits."""
+        return (
+            not self.queue
+            and not self._resend
+            and len(self.inflight) < self._receive_maximum
+            and self.inflight_bytes < self.limits.maximum_queued_bytes
+        )
 
     @property
     def resending(self) -> bool:
@@ -102,9 +128,10 @@ class Session:
 
     def next_publish(self, now: float) -> Delivery | None:
         """The message to send next, with its packet identifier; None when none waits or the send quota is used up."""
-        if not self.has_quota:
+        if not self.has_quota:  # [MQTT-4.9.0-2]
             return None
         if self._resend:
+            # However long ago it was sent first: it no longer expires. [MQTT-4.3.3-7] [MQTT-4.3.3-13]
             _, delivery = self._resend.popitem(last=False)
             delivery.dup = True  # [MQTT-3.3.1-1]
             return delivery
@@ -117,7 +144,7 @@ class Session:
         return delivery
 
     def take_expired(self, now: float) -> Delivery | None:
-        """The first message of the queue, if its Message Expiry Interval has passed: it is not sent. [MQTT-3.3.2-5]"""
+        """The first message of the queue, if the time that it is kept has passed: it is not sent. [MQTT-3.3.2-5]"""
         if not self.queue or not self.queue[0].message.expired(now):
             return None
         self.expired += 1
@@ -166,9 +193,9 @@ class Session:
         return None
 
     def acknowledged(self, packet_id: int) -> Delivery | None:
-        """PUBACK: the QoS 1 message is delivered, or refused for good. [MQTT-4.4.0-2]"""
+        """PUBACK: the QoS 1 message is delivered, or refused for good. [MQTT-4.4.0-2] [MQTT-4.8.2-6]"""
         delivery = self.inflight.get(packet_id)
-        if delivery is None or delivery.awaiting != Awaiting.PUBACK:
+        if delivery is None or delivery.awaiting is not Awaiting.PUBACK:
             return None
         self._settle(delivery)
         return delivery
@@ -178,7 +205,7 @@ class Session:
         delivery = self.inflight.get(packet_id)
         if delivery is None or delivery.awaiting == Awaiting.PUBACK:
             return PubRel(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND) if reason_code < 0x80 else None
-        if reason_code >= 0x80:  # [MQTT-4.3.3-4]
+        if reason_code >= 0x80:  # [MQTT-4.4.0-2] [MQTT-4.8.2-6]
             self._settle(delivery)
             return None
         if delivery.awaiting == Awaiting.PUBREC:
@@ -186,7 +213,7 @@ class Session:
             delivery.awaiting = Awaiting.PUBCOMP  # [MQTT-4.3.3-5] [MQTT-4.3.3-6]
             self.inflight[packet_id] = delivery  # last, for the order of PUBRELs sent again [MQTT-4.6.0-4]
             self.inflight_bytes += delivery.message.size
-        return PubRel(packet_id)
+        return PubRel(packet_id)  # [MQTT-2.2.1-5] [MQTT-4.3.3-4]
 
     def expects_pubrec(self, packet_id: int) -> bool:
         """Whether a PUBREC is what the QoS 2 message of this packet identifier awaits."""
@@ -204,7 +231,8 @@ class Session:
     def _settle(self, delivery: Delivery) -> None:
         del self.inflight[delivery.packet_id]
         self.inflight_bytes -= delivery.message.size
-        self._resend.pop(delivery.packet_id, None)  # it may be answered before it was sent again
+        if self._resend:
+            self._resend.pop(delivery.packet_id, None)  # it may be answered before it was sent again
 
     def resume(self, receive_maximum: int) -> list[PubRel]:
         """A new connection carries on: the PUBRELs to send again; unacknowledged messages come out of `next_publish`
@@ -212,11 +240,11 @@ class Session:
 
         `receive_maximum` is the peer's; our own bound on messages in flight holds beside it. Section 4.4.
         """
-        self._receive_maximum = min(receive_maximum, self.limits.inflight_maximum)
+        self._receive_maximum = min(receive_maximum, self.limits.inflight_maximum)  # [MQTT-4.9.0-1]
         self.requests.clear()
         self._resend.clear()
         again = []
-        for delivery in self.inflight.values():  # [MQTT-4.4.0-1] [MQTT-4.6.0-1]
+        for delivery in self.inflight.values():  # [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.8.2-4] [MQTT3-4.4.0-1]
             if delivery.awaiting == Awaiting.PUBCOMP:
                 again.append(PubRel(delivery.packet_id))
             else:
@@ -249,5 +277,5 @@ class Session:
         """PUBREL: the packet identifier is free again; what to answer. [MQTT-4.3.3-11] [MQTT-4.3.3-12]"""
         if packet_id in self.unreleased:
             self.unreleased.remove(packet_id)
-            return PubComp(packet_id)
+            return PubComp(packet_id)  # [MQTT-2.2.1-5]
         return PubComp(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)

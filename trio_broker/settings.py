@@ -1,10 +1,10 @@
-"""Turns NAME=VALUE into the limits of the core and of the shell."""
+"""NAME=VALUE settings of the limits of the core and of the shell."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attrs import Attribute
+from attrs import Attribute, evolve, field, frozen
 
 from mqttcore.limits import Limits, describe
 from trio_broker.errors import ConfigurationError
@@ -25,8 +25,28 @@ def show(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def parse_settings(settings: Iterable[str]) -> tuple[Limits, ServerLimits]:
-    """The limits with these NAME=VALUE settings made, the last one of a name counting.
+@frozen
+class Settings:
+    """The limits that have been set by name; they win over all that says what limits are otherwise."""
+
+    _values: Mapping[str, bool | int | float] = field(factory=dict)
+
+    def limits(self, base: Limits) -> Limits:
+        """`base` with the settings made."""
+        return evolve(base, **self._of(Limits))
+
+    @property
+    def server_limits(self) -> ServerLimits:
+        """The shell's limits with the settings made."""
+        return ServerLimits(**self._of(ServerLimits))
+
+    def _of(self, limits: type) -> dict[str, Any]:
+        names = {limit.name for limit in describe(limits)}
+        return {name: value for name, value in self._values.items() if name in names}
+
+
+def parse_settings(settings: Iterable[str]) -> Settings:
+    """The settings of these NAME=VALUE, the last one of a name counting.
 
     Raises ConfigurationError that says which names or values there are.
     """
@@ -39,13 +59,7 @@ def parse_settings(settings: Iterable[str]) -> tuple[Limits, ServerLimits]:
         if name not in ALL_LIMITS:
             raise ConfigurationError(_unknown(name))
         values[name] = _parse(name, text)
-    core = {name: value for name, value in values.items() if name in _names(Limits)}
-    shell = {name: value for name, value in values.items() if name in _names(ServerLimits)}
-    return Limits(**core), ServerLimits(**shell)  # type: ignore[arg-type]
-
-
-def _names(limits: type) -> set[str]:
-    return {limit.name for limit in describe(limits)}
+    return Settings(values)
 
 
 def _unknown(name: str) -> str:

@@ -32,6 +32,16 @@ receivers = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.conformance(
+    "MQTT-3.3.1-3",
+    "MQTT-3.3.2-6",
+    "MQTT-3.3.2-4",
+    "MQTT-3.3.2-15",
+    "MQTT-3.3.2-16",
+    "MQTT-3.3.2-17",
+    "MQTT-3.3.2-18",
+    "MQTT-3.3.2-20",
+)
 @given(publish=messages, calls=st.lists(receivers, min_size=1, max_size=6), waited=st.integers(0, 100))
 def test_every_receiver_gets_the_publish_that_is_due_to_it(
     publish: p.Publish, calls: list[dict[str, Any]], waited: int
@@ -50,14 +60,13 @@ def test_every_receiver_gets_the_publish_that_is_due_to_it(
             topic="" if known else publish.topic,
             qos=call["qos"],
             retain=call["retain"],
-            dup=call["dup"],  # [MQTT-3.3.1-3]
+            dup=call["dup"],
             packet_id=call["packet_id"] or None,
             topic_alias=call["alias"] or None,
             subscription_identifiers=call["identifiers"],
-            message_expiry_interval=None if interval is None else max(0, interval - waited),  # [MQTT-3.3.2-6]
+            message_expiry_interval=None if interval is None else max(0, interval - waited),
         )
         data = message.encode(**{**call, "alias_known": known}, now=1000.0 + waited)
-        # [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
         if call["version"] == V311:
             assert data == encode(expected, V311)
         else:
@@ -65,6 +74,7 @@ def test_every_receiver_gets_the_publish_that_is_due_to_it(
             assert len(data) == len(encode(expected, V5))
 
 
+@pytest.mark.conformance("MQTT-3.1.3-10")
 @given(will=strategies.wills(), now=st.floats(0, 1e6))
 def test_a_will_becomes_the_message_that_it_describes(will: p.Will, now: float) -> None:
     message = message_from(will, now)
@@ -75,7 +85,7 @@ def test_a_will_becomes_the_message_that_it_describes(will: p.Will, now: float) 
         assert getattr(publish, name) == getattr(will, name)
     assert publish.correlation_data == will.correlation_data
     assert publish.message_expiry_interval == will.message_expiry_interval
-    assert publish.user_properties == will.user_properties  # [MQTT-3.1.3-10]
+    assert publish.user_properties == will.user_properties
 
 
 @given(publish=messages)

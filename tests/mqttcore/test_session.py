@@ -79,16 +79,15 @@ class Life(RuleBasedStateMachine):
         item = self.session.next_publish(self.now)
         assert has_quota is (len(self.on_the_way) < min(self.quota, self.limits.inflight_maximum))
         if self.to_resend:
-            assert item is (self.to_resend.pop(0) if has_quota else None)  # [MQTT-4.6.0-1]
+            assert item is (self.to_resend.pop(0) if has_quota else None)
         if item is None:
             assert not has_quota or not self.session.backlog
             return
-        assert item.dup is (item in self.order)  # [MQTT-3.3.1-1] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
+        assert item.dup is (item in self.order)
         if not item.dup:
-            # [MQTT-2.2.1-3] [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
             assert item.packet_id not in in_use
             assert 1 <= item.packet_id <= 65_535
-            assert not item.message.expired(self.now)  # [MQTT-3.3.2-5]
+            assert not item.message.expired(self.now)
             self.order.append(item)
         self.on_the_way[item.packet_id] = item
 
@@ -109,7 +108,7 @@ class Life(RuleBasedStateMachine):
         item = self.session.inflight.get(packet_id)
         awaiting = Awaiting.NOTHING if item is None else item.awaiting
         answer = self.session.on_packet(kind(packet_id, code))
-        if kind is p.PubRec and code is ReasonCode.SUCCESS:  # [MQTT-4.3.3-4] [MQTT-2.2.1-5]
+        if kind is p.PubRec and code is ReasonCode.SUCCESS:
             found = awaiting in (Awaiting.PUBREC, Awaiting.PUBCOMP)
             assert answer == p.PubRel(packet_id, ReasonCode.SUCCESS if found else NOT_FOUND)
         else:
@@ -120,7 +119,7 @@ class Life(RuleBasedStateMachine):
             Awaiting.PUBACK: kind is p.PubAck,
             Awaiting.PUBREC: kind is p.PubRec and code is REFUSED,
             Awaiting.PUBCOMP: kind is p.PubComp or (kind is p.PubRec and code is REFUSED),
-        }[awaiting]  # [MQTT-4.4.0-2] [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT-4.3.3-5]
+        }[awaiting]
         assert (packet_id not in self.session.inflight) is settled
         if settled:
             self.on_the_way.pop(packet_id, None)
@@ -132,11 +131,11 @@ class Life(RuleBasedStateMachine):
 
     @rule(quota=st.integers(1, 8))
     def reconnect(self, quota: int) -> None:
-        again = self.session.resume(quota)  # [MQTT-4.4.0-1] [MQTT-4.9.0-1]
+        again = self.session.resume(quota)
         self.quota = quota
         self.requests.clear()
         waiting = {item.packet_id: item for item in self.order if item.awaiting is Awaiting.PUBCOMP}
-        assert {packet.packet_id for packet in again} == set(waiting)  # [MQTT-4.3.3-6]
+        assert {packet.packet_id for packet in again} == set(waiting)
         self.on_the_way = waiting
         self.to_resend = [item for item in self.order if item.awaiting is not Awaiting.PUBCOMP]
 
@@ -151,15 +150,36 @@ class Life(RuleBasedStateMachine):
         assert set(self.session.inflight) == {item.packet_id for item in self.order}
         assert self.session.backlog is bool(self.to_resend or self.session.queue)
         assert not set(self.session.inflight) & self.requests
-        # [MQTT-3.3.4-7] [MQTT-3.3.4-9] [MQTT-4.9.0-2]: PUBRELs from an earlier connection may be more
+        # PUBRELs from an earlier connection may be more
         sent_now = [item for item in self.on_the_way.values() if item.awaiting is not Awaiting.PUBCOMP]
         assert len(sent_now) <= min(self.quota, self.limits.inflight_maximum)
 
 
-TestLife = Life.TestCase
+TestLife = pytest.mark.conformance(
+    "MQTT-2.2.1-3",
+    "MQTT-2.2.1-4",
+    "MQTT-2.2.1-5",
+    "MQTT-3.3.1-1",
+    "MQTT-3.3.2-5",
+    "MQTT-4.3.2-1",
+    "MQTT-4.3.2-2",
+    "MQTT-4.3.2-3",
+    "MQTT-4.3.3-1",
+    "MQTT-4.3.3-2",
+    "MQTT-4.3.3-3",
+    "MQTT-4.3.3-4",
+    "MQTT-4.3.3-5",
+    "MQTT-4.3.3-6",
+    "MQTT-4.4.0-1",
+    "MQTT-4.4.0-2",
+    "MQTT-4.6.0-1",
+    "MQTT-4.9.0-1",
+    "MQTT-4.9.0-2",
+)(Life.TestCase)
 TestLife.settings = settings(max_examples=100, stateful_step_count=40)
 
 
+@pytest.mark.conformance("MQTT-2.2.1-3", "MQTT-2.2.1-4", "MQTT-4.3.2-1", "MQTT-4.3.3-1")
 def test_identifiers_go_round_past_those_in_use() -> None:
     made = session()
     first, second = under_way(made, 1, 2)
@@ -177,17 +197,18 @@ def test_there_is_an_identifier_even_when_all_but_one_are_in_use() -> None:
     assert made.allocate_id() == 40_000
 
 
+@pytest.mark.conformance("MQTT-4.6.0-4", "MQTT-4.6.0-1", "MQTT-4.4.0-1")
 def test_publishes_are_sent_again_in_their_order_and_pubrels_in_that_of_their_pubrecs() -> None:
     made = session()
     items = under_way(made, 2, 1, 2, 2, 1, 2)
     for index in (3, 0):
         made.received(items[index].packet_id)
     made.received(items[3].packet_id)  # a PUBREC that comes twice
-    assert made.resume(100) == [p.PubRel(items[3].packet_id), p.PubRel(items[0].packet_id)]  # [MQTT-4.6.0-4]
+    assert made.resume(100) == [p.PubRel(items[3].packet_id), p.PubRel(items[0].packet_id)]
     again = everything(made)
-    assert again == [items[index] for index in (1, 2, 4, 5)]  # [MQTT-4.6.0-1]
+    assert again == [items[index] for index in (1, 2, 4, 5)]
     assert all(item.dup for item in again)
-    assert everything(made) == []  # [MQTT-4.4.0-1] once per connection
+    assert everything(made) == []  # once per connection
 
 
 def test_new_messages_wait_behind_those_sent_again() -> None:
@@ -229,13 +250,14 @@ def test_an_answer_that_comes_before_the_message_is_sent_again_settles_it() -> N
     assert everything(made) == []
 
 
+@pytest.mark.conformance("MQTT-4.3.3-7", "MQTT-4.3.3-13")
 @pytest.mark.parametrize("qos", [1, 2])
 def test_what_has_been_sent_no_longer_expires(qos: int) -> None:
     made = session()
     made.enqueue(delivery(qos, expires_at=10.0))
     [item] = everything(made, 10.0)
     made.resume(5)
-    assert everything(made, 1e9) == [item]  # [MQTT-4.3.3-7] [MQTT-4.3.3-13]
+    assert everything(made, 1e9) == [item]
     assert made.expired == 0
 
 
@@ -244,12 +266,13 @@ def test_the_lower_bound_on_messages_in_flight_holds(theirs: int, ours: int, sen
     assert len(under_way(session(quota=theirs, inflight_maximum=ours), *[1, 2] * 3)) == sent
 
 
+@pytest.mark.conformance("MQTT-3.3.2-5")
 def test_what_expires_while_it_waits_is_not_sent() -> None:
     made = session()
     lives = (5.0, 20.0, 5.0, float("inf"))
     for life in lives:
         made.enqueue(delivery(expires_at=life))
-    assert [item.message.expires_at for item in everything(made, 6.0)] == [20.0, float("inf")]  # [MQTT-3.3.2-5]
+    assert [item.message.expires_at for item in everything(made, 6.0)] == [20.0, float("inf")]
     assert (made.expired, made.queued_bytes, made.pending) == (2, 0, 2)
 
 
@@ -262,6 +285,41 @@ def test_the_queue_has_bounds_and_what_has_been_sent_is_outside_them() -> None:
     assert made.enqueue(delivery(payload=bytes(998)))
     assert not made.enqueue(delivery())
     assert made.pending == 12
+
+
+@given(
+    drop_oldest=st.booleans(),
+    count=st.integers(1, 4),
+    steps=st.lists(st.tuples(st.integers(0, 1100), st.sampled_from([0.0, 2.0, float("inf")]), st.integers(0, 2))),
+)
+def test_what_a_full_queue_keeps(drop_oldest: bool, count: int, steps: list[tuple[int, float, int]]) -> None:
+    """It is the longest end of what was to wait that is within the bounds and leaves out no more than may go."""
+    made = session(maximum_queued_messages=count, maximum_queued_bytes=1024, drop_oldest=drop_oldest)
+    [sent] = under_way(made, 1)
+
+    def fits(items: list[Delivery]) -> bool:
+        return len(items) <= count and sum(item.message.size for item in items) <= 1024
+
+    for now, (size, life, reads) in enumerate(steps):
+        before, taken, expired = [*made.queue], made.taken, made.expired
+        item = delivery(payload=bytes(size), expires_at=now + life)
+        dropped = made.make_room(item.message, now)
+        kept = made.enqueue(item)
+        may_go = 0
+        while may_go < len(before) and (drop_oldest or before[may_go].message.expired(now)):
+            may_go += 1
+        ends = [[*before[gone:], item] for gone in range(may_go + 1) if fits([*before[gone:], item])]
+        assert kept is bool(ends)
+        if ends:
+            assert [*made.queue] == ends[0]
+        else:  # too large, or nothing but what has expired has gone
+            assert [*made.queue] == (before if not fits([item]) else before[may_go:])
+        gone = len(before) + kept - len(made.queue)
+        assert (made.taken - taken, made.expired - expired + dropped) == (gone, gone)
+        assert [*made.inflight.values()] == [sent]
+        for _ in range(reads):
+            if (read := made.next_publish(now)) is not None:
+                made.acknowledged(read.packet_id)
 
 
 def test_clear_forgets_everything() -> None:
@@ -278,10 +336,11 @@ def test_clear_forgets_everything() -> None:
     assert everything(made) == []
 
 
+@pytest.mark.conformance("MQTT-3.1.2-25")
 def test_a_message_that_cannot_be_sent_is_done_with() -> None:
     made = session(quota=1)
     [item] = under_way(made, 2)
-    made.drop(item)  # [MQTT-3.1.2-25]
+    made.drop(item)
     assert (made.pending, made.has_quota) == (0, True)
 
 
@@ -295,17 +354,18 @@ def test_expects_pubrec() -> None:
     assert not made.expects_pubrec(two.packet_id)
 
 
+@pytest.mark.conformance("MQTT-4.3.3-10", "MQTT-4.3.3-11", "MQTT-4.3.3-12")
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=40))
 def test_a_qos_2_message_of_the_peer_is_taken_once(steps: list[tuple[bool, int]]) -> None:
     made = Session(Limits())
     known: set[int] = set()
     for publish, packet_id in steps:
         if publish:
-            assert made.accept(packet_id) is (packet_id not in known)  # [MQTT-4.3.3-10]
+            assert made.accept(packet_id) is (packet_id not in known)
             known.add(packet_id)
         else:
             code = ReasonCode.SUCCESS if packet_id in known else NOT_FOUND
-            assert made.on_packet(p.PubRel(packet_id)) == p.PubComp(packet_id, code)  # [MQTT-4.3.3-11] [MQTT-4.3.3-12]
+            assert made.on_packet(p.PubRel(packet_id)) == p.PubComp(packet_id, code)
             known.discard(packet_id)
         made.resume(5)  # a new connection changes nothing
         assert made.unreleased == known

@@ -11,14 +11,25 @@ from trio_broker.limits import ServerLimits
 from trio_broker.settings import ALL_LIMITS, parse_settings, show
 
 
+def made(*settings: str) -> tuple[Limits, ServerLimits]:
+    """The limits of the core and of the shell with these settings made and nothing else said."""
+    parsed = parse_settings(settings)
+    return parsed.limits(Limits()), parsed.server_limits
+
+
 def test_no_settings_are_the_defaults() -> None:
-    assert parse_settings([]) == (Limits(), ServerLimits())
+    assert made() == (Limits(), ServerLimits())
 
 
 def test_settings_reach_the_core_and_the_shell() -> None:
-    core, shell = parse_settings(["maximum_qos=1", "retain-available = no", "stall_timeout=2", "maximum_qos=0"])
+    core, shell = made("maximum_qos=1", "retain-available = no", "stall_timeout=2", "maximum_qos=0")
     assert core == Limits(maximum_qos=0, retain_available=False)
     assert shell == evolve(ServerLimits(), stall_timeout=2.0)
+
+
+def test_what_is_not_set_stays_as_it_was() -> None:
+    base = Limits(maximum_qos=1, receive_maximum=7)
+    assert parse_settings(["receive_maximum=1000"]).limits(base) == Limits(maximum_qos=1)
 
 
 def test_names_are_unambiguous() -> None:
@@ -30,7 +41,7 @@ def test_every_limit_has_a_unit_and_a_meaning_and_takes_its_default(name: str) -
     limit = ALL_LIMITS[name]
     assert limit.metadata["unit"]
     assert limit.metadata["meaning"]
-    assert parse_settings([f"{name}={show(limit.default)}"]) == (Limits(), ServerLimits())
+    assert made(f"{name}={show(limit.default)}") == (Limits(), ServerLimits())
 
 
 @pytest.mark.parametrize(
