@@ -14,36 +14,42 @@ class Deadlines:
     """The earliest moment at which each item has to be looked at again.
 
     An item may be due later by then: moving a deadline back costs nothing, since whoever looks arms the item anew.
-    Stale heap entries are swept before they outnumber the items.
+    Stale heap entries are swept before they outnumber the items, and keep no item in memory.
     """
 
     def __init__(self) -> None:
-        self._armed: dict[Hashable, float] = {}
-        self._heap: list[tuple[float, int, Hashable]] = []
+        self._armed: dict[Hashable, tuple[float, int]] = {}
+        self._items: dict[int, Hashable] = {}  # by the serial number of their heap entry
+        self._heap: list[tuple[float, int]] = []
         self._serial = 0  # settles ties, so that items need no order
 
     def arm(self, item: Hashable, when: float) -> None:
         """Have `item` looked at no later than at `when`; infinity asks for nothing."""
-        if when < self._armed.get(item, inf):
-            self._armed[item] = when
+        earlier, serial = self._armed.get(item, (inf, 0))
+        if when < earlier:
+            self._items.pop(serial, None)
             self._serial += 1
-            heappush(self._heap, (when, self._serial, item))
+            self._armed[item] = when, self._serial
+            self._items[self._serial] = item
+            heappush(self._heap, (when, self._serial))
             self._sweep()
 
     def disarm(self, item: Hashable) -> None:
         """Forget `item`."""
-        if self._armed.pop(item, None) is not None:
+        armed = self._armed.pop(item, None)
+        if armed is not None:
+            del self._items[armed[1]]
             self._sweep()
 
     def _sweep(self) -> None:
         if len(self._heap) > 2 * len(self._armed) + SLACK:
-            self._heap = [entry for entry in self._heap if self._armed.get(entry[2]) == entry[0]]
+            self._heap = [entry for entry in self._heap if entry[1] in self._items]
             heapify(self._heap)
 
     def next_deadline(self) -> float:
         """When the first item has to be looked at, infinity if there is none."""
         heap = self._heap
-        while heap and self._armed.get(heap[0][2]) != heap[0][0]:
+        while heap and heap[0][1] not in self._items:
             heappop(heap)
         return heap[0][0] if heap else inf
 
@@ -54,6 +60,6 @@ class Deadlines:
         """
         last = self._serial
         while self.next_deadline() <= now and self._heap[0][1] <= last:
-            item = heappop(self._heap)[2]
+            item = self._items.pop(heappop(self._heap)[1])
             del self._armed[item]
             yield item

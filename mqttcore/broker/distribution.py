@@ -1,12 +1,12 @@
 """From a published message to the outputs and queues of those who get it (section 4.5)."""
 
-from math import inf
 from typing import final
 
 from mqttcore.broker.actions import Action, Flush
 from mqttcore.broker.counters import Counters
 from mqttcore.broker.deadlines import Deadlines
 from mqttcore.broker.link import Link
+from mqttcore.broker.policy import Publisher
 from mqttcore.broker.retained import Retained
 from mqttcore.broker.sessions import Pending, ServerSession
 from mqttcore.broker.subscriptions import Share, Stored, Subscriptions
@@ -109,7 +109,7 @@ class Distributor:
         stored = session.subscriptions.pop(topic_filter, None)
         if stored is None:
             return False
-        self._subscriptions.remove(topic_filter, session)
+        self._subscriptions.remove(topic_filter, session)  # [MQTT-3.10.4-2]
         self._outdate(topic_filter)
         session.retained.pop(topic_filter, None)
         return True
@@ -143,7 +143,7 @@ class Distributor:
     def _find_route(self, topic: str) -> Route:
         matching: dict[ServerSession, list[Stored]] = {}
         shares: list[Share] = []
-        for entry in self._subscriptions.match(topic):
+        for entry in self._subscriptions.match(topic):  # [MQTT-3.3.2-3] [MQTT-4.5.0-1]
             for session, stored in entry.subscribers.items():
                 matching.setdefault(session, []).append(stored)
             if entry.shares:
@@ -167,10 +167,13 @@ class Distributor:
 
     # ------------------------------------------------------------------------------------------------- delivery
 
-    def publish(self, message: Message, now: float) -> bool:
-        """Retain and deliver a message; whether any subscription matches."""
-        if message.retain:
-            self._retain(message)
+    def publish(self, message: Message, now: float, publisher: Publisher | None = None) -> bool:
+        """Retain and deliver a message; whether any subscription matches.
+
+        What is retained is delivered for as long as `publisher` may publish it; the server, None, always may.
+        """
+        if message.retain:  # [MQTT-3.3.1-8]
+            self._retain(message, publisher)
         route = self.route(message.topic)
         for target in route.targets:
             self.deliver(target, message, now)
@@ -185,7 +188,7 @@ class Distributor:
                 return
             target = target.own
         qos = message.qos if message.qos < target.qos else target.qos  # [MQTT-3.8.4-8]
-        retain = message.retain and target.retain_as_published  # [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+        retain = message.retain and target.retain_as_published  # [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT3-3.3.1-9]
         self._give(target.session, message, qos, retain, target.identifiers, None, now)
 
     def deliver_shared(self, share: Share, message: Message, now: float) -> None:
@@ -195,7 +198,7 @@ class Distributor:
             session = stored.session
             link = session.link
             waits = min(message.qos, stored.qos) > 0
-            if link is not None and link.room > 0 and (not waits or (session.has_quota and not session.backlog)):
+            if link is not None and link.room > 0 and (not waits or session.ready):
                 chosen: Stored | None = stored
                 break
             if waits and not session.has_room(message):
@@ -211,7 +214,7 @@ class Distributor:
             return
         qos = min(message.qos, chosen.qos)  # [MQTT-4.8.2-3]
         retain = message.retain and chosen.retain_as_published
-        identifiers = () if chosen.identifier is None else (chosen.identifier,)
+        identifiers = () if chosen.identifier is None else (chosen.identifier,)  # [MQTT-3.3.4-5]
         self._give(chosen.session, message, qos, retain, identifiers, share, now)
 
     def _give(
@@ -229,16 +232,19 @@ class Distributor:
             if link is None:
                 return  # QoS 0 does not wait for a client that is away
             if link.room > 0 and not self._would_overtake(session, message):
-                self._write(link, message, 0, retain, False, 0, identifiers, now)
+                self._write(link, message, 0, retain, False, 0, identifiers, now)  # [MQTT-4.3.1-1]
             else:
                 self.counters.qos0_dropped += 1
             return
         delivery = Delivery(message, qos, retain, identifiers, share)
-        if link is not None and link.room > 0 and session.has_quota and not session.backlog and not session.retained:
+        # Nothing overtakes what waits already. [MQTT-4.6.0-6]
+        if link is not None and link.room > 0 and session.ready and not session.retained:
             session.launch(delivery)
             self._send(link, session, delivery, now)
-        elif not session.enqueue(delivery):
-            self.counters.queue_full_dropped += 1
+        elif not session.enqueue(delivery):  # [MQTT3-3.1.2-5]
+            self.counters.queue_full_dropped += session.make_room(message, now)
+            if not session.enqueue(delivery):
+                self.counters.queue_full_dropped += 1
 
     def _would_overtake(self, session: ServerSession, message: Message) -> bool:
         """Whether an older, retained message of its topic may still be on its way to this client. [MQTT-4.6.0-5]"""
@@ -324,7 +330,7 @@ class Distributor:
             pending = next(iter(session.retained.values())) if session.retained else None
             if pending is None or session.taken < pending.after or session.resending:
                 delivery = session.next_publish(now)
-                if delivery is None:
+                if delivery is None:  # the quota is used up, for messages alone [MQTT-3.3.4-10] [MQTT-4.9.0-3]
                     return
                 self._send(link, session, delivery, now)
             elif budget <= 0:
@@ -353,9 +359,12 @@ class Distributor:
             return True
         if stored.no_local and message.publisher == session.client_id:  # [MQTT-3.8.3-3]
             return True
-        identifiers = () if stored.identifier is None else (stored.identifier,)
+        if self.retained.withheld(message):
+            self.counters.retained_withheld += 1
+            return True
+        identifiers = () if stored.identifier is None else (stored.identifier,)  # [MQTT-3.3.4-5]
         if qos:
-            delivery = Delivery(message, qos, True, identifiers)
+            delivery = Delivery(message, qos, True, identifiers)  # [MQTT3-3.3.1-8]
             session.launch(delivery)
             self._send(link, session, delivery, now)
         else:
@@ -364,27 +373,27 @@ class Distributor:
 
     # ------------------------------------------------------------------------------------------------- retained
 
-    def _retain(self, message: Message) -> None:
-        if not message.payload:  # [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+    def _retain(self, message: Message, publisher: Publisher | None) -> None:
+        kept = bool(message.payload)  # [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+        if kept and not self.retained.has_room(message):  # what an answer could refuse was refused before
+            self.counters.not_retained += 1
+            kept = False  # nor is what the topic had retained: it is out of date [MQTT3-3.3.1-7]
+        if not kept:
             self.retained.delete(message.topic)
             self._deadlines.disarm(message.topic)
             return
-        if not self.retained.has_room(message):  # only QoS 0: what has an answer was refused before
-            self.counters.not_retained += 1
-            return
-        self.retained.store(message)
-        if message.expires_at != inf:
-            self._deadlines.arm(message.topic, message.expires_at)
+        self.retained.store(message, publisher)
+        self._deadlines.arm(message.topic, message.kept_until)
 
     def expire_retained(self, topic: bytes, now: float) -> None:
         """Delete what a topic retains if its time has passed, section 3.3.2.3.3."""
         message = self.retained.get(topic)
         if message is None:
             return
-        if message.expires_at <= now:
+        if message.kept_until <= now:
             self.retained.delete(topic)
-        elif message.expires_at != inf:
-            self._deadlines.arm(topic, message.expires_at)
+        else:
+            self._deadlines.arm(topic, message.kept_until)
 
     def queue_retained(self, topic_filter: str, stored: Stored) -> None:
         """Have the retained messages that a new subscription matches sent (section 3.3.1.3), as room allows.

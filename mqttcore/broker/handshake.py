@@ -17,6 +17,7 @@ from mqttcore.auth import (
     Principal,
     Reply,
     Response,
+    Standing,
     Unavailable,
     Verdict,
     outcome,
@@ -31,6 +32,7 @@ from mqttcore.topics import SERVER_PREFIX
 
 MAY_NOT_CONNECT = "not authorized to connect"
 """Why a client whose credentials are good is refused, or sent away."""
+NO_ENHANCED_AUTHENTICATION = "there is no enhanced authentication here"
 
 
 @final
@@ -59,20 +61,19 @@ class Handshake:
 
     def connect(self, link: Link, connect: p.Connect, now: float) -> None:
         """A CONNECT has arrived, section 3.1.4."""
-        link.client_id = connect.client_id
+        link.client_id = connect.client_id  # [MQTT-3.1.3-5]
         if not connect.client_id:
-            if connect.protocol_version < V5 and not connect.clean_start:
+            if connect.protocol_version < V5 and not connect.clean_start:  # [MQTT3-3.1.3-8]
                 self._refuse(
                     link, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "a lasting session needs a client identifier", now
                 )
                 return
-            link.client_id = self._registry.assign_client_id()  # [MQTT-3.1.3-7]
+            link.client_id = self._registry.assign_client_id()  # [MQTT-3.1.3-7] [MQTT3-3.1.3-6]
+        link.principal = Principal(link.client_id, connect.username)
         self._connects[link] = connect
         if link.policy.authenticate is None:
             if connect.authentication_method is not None:  # [MQTT-4.12.0-1]
-                self._refuse(
-                    link, ReasonCode.BAD_AUTHENTICATION_METHOD, "there is no enhanced authentication here", now
-                )
+                self._refuse(link, ReasonCode.BAD_AUTHENTICATION_METHOD, NO_ENHANCED_AUTHENTICATION, now)
             else:
                 self._decide(link, Granted(username=connect.username), now)
             return
@@ -158,8 +159,11 @@ class Handshake:
 
     def _begin(self, link: Link, request: AuthRequest, now: float) -> None:
         authenticate = link.policy.authenticate
-        assert authenticate is not None
+        if authenticate is None:  # any more, when a connected client re-authenticates
+            self._decide(link, Denied(NO_ENHANCED_AUTHENTICATION, ReasonCode.BAD_AUTHENTICATION_METHOD), now)
+            return
         limits = link.policy.limits
+        link.exchange_policy = link.policy
         link.exchange = Exchange(authenticate, request, limits.authentication_steps)
         link.exchange_deadline = now + limits.authentication_timeout
         self._go_on(link, link.exchange.start(), now)
@@ -186,16 +190,29 @@ class Handshake:
         expires_at = verdict.expires_at if isinstance(verdict, Granted) else None
         if expires_at is not None and expires_at <= now + self.wall_offset:
             verdict = Denied("the credential has expired")
+        if isinstance(verdict, Granted) and link.exchange_policy is not link.policy:
+            verdict = self._review_verdict(link, verdict, now)  # those who were connected have been reviewed
         self._report_decision(link, verdict)
         self.abandon(link)
         self._decide(link, verdict, now)
+
+    def _review_verdict(self, link: Link, verdict: Granted, now: float) -> Granted | Denied:
+        standing = Standing(verdict.method, link.transport.certificates, _principal(link, verdict))
+        for review in (link.policy.revoked, link.policy.review):
+            if review is not None and (reason := review(standing, now + self.wall_offset)) is not None:
+                return Denied(reason)
+        return verdict
+
+    def standing(self, link: Link) -> Standing:
+        """What the connected client was let in by."""
+        return Standing(link.method, link.transport.certificates, link.principal)
 
     def _decide(self, link: Link, verdict: Verdict, now: float) -> None:
         connect = self._connects.get(link)
         if connect is not None:
             self._decide_connect(link, connect, verdict, now)
             return
-        if isinstance(verdict, Granted) and not _may_connect(link, _principal(link, verdict)):
+        if isinstance(verdict, Granted) and not self._may_connect(link, _principal(link, verdict)):
             verdict = Denied(MAY_NOT_CONNECT)
         if isinstance(verdict, Granted):
             self._grant(link, verdict, now)
@@ -228,8 +245,11 @@ class Handshake:
 
     def _grant(self, link: Link, verdict: Granted, now: float) -> None:
         link.principal = _principal(link, verdict)
+        link.publisher = None
         link.routes.clear()
+        link.method = verdict.method
         link.renewable = verdict.renewable
+        link.schedule_review(now)
         link.credential_deadline = inf if verdict.expires_at is None else verdict.expires_at - self.wall_offset
         if link.session is not None:
             link.session.principal = link.principal
@@ -240,7 +260,6 @@ class Handshake:
             code = refusal_code(verdict, re_authentication=False)
             self._refuse(link, code, verdict.message or type(verdict).__name__, now)
             return
-        link.principal = Principal(link.client_id, connect.username)
         self._grant(link, verdict, now)
         refusal = self._check(link, connect)
         if refusal is not None:
@@ -251,8 +270,7 @@ class Handshake:
     def _check(self, link: Link, connect: p.Connect) -> tuple[ReasonCode, str] | None:
         """What speaks against a client whose credentials are good. [MQTT-3.1.4-2]"""
         limits = link.policy.limits
-        authorize = link.policy.authorize
-        if not _may_connect(link, link.principal):
+        if not self._may_connect(link, link.principal):
             return ReasonCode.NOT_AUTHORIZED, MAY_NOT_CONNECT
         if not self._registry.has_room(link.client_id):
             return ReasonCode.QUOTA_EXCEEDED, "there are too many sessions"
@@ -267,12 +285,19 @@ class Handshake:
             return ReasonCode.TOPIC_NAME_INVALID, "the Will Topic is not accepted"
         if limits.check_payload_format and will.payload_format_indicator and not is_utf8(will.payload):
             return ReasonCode.PAYLOAD_FORMAT_INVALID, "the Will Payload is not UTF-8 as it says"
-        if authorize is not None and not authorize(link.principal, Action.PUBLISH, will.topic):
+        if not link.port.allows(link.principal, Action.PUBLISH, will.topic):
+            self._registry.report_denied(link.transport, link.principal, link.port, Action.PUBLISH, will.topic)
             return ReasonCode.NOT_AUTHORIZED, "not authorized to publish the Will"
         return None
 
+    def _may_connect(self, link: Link, principal: Principal) -> bool:
+        allowed = link.port.allows(principal, Action.CONNECT, link.client_id)
+        if not allowed:
+            self._registry.report_denied(link.transport, principal, link.port, Action.CONNECT, link.client_id)
+        return allowed
+
     def _refuse(self, link: Link, code: ReasonCode, reason: str, now: float) -> None:
-        # [MQTT-3.2.2-7]; the reason is for the log alone
+        # [MQTT-3.2.2-7] [MQTT-3.1.3-8] [MQTT3-3.1.3-9]; the reason is for the log alone
         self._distributor.send(link, p.ConnAck(reason_code=code), now)
         link.connection.explain(reason)
 
@@ -295,7 +320,7 @@ class Handshake:
         if limits.server_keep_alive and not 0 < connect.keep_alive <= limits.server_keep_alive:
             keep_alive = limits.server_keep_alive
         if connect.protocol_version == V5:
-            connack = p.ConnAck(
+            connack = p.ConnAck(  # whatever was requested, without Response Information [MQTT-3.1.2-28]
                 session_present=present,  # [MQTT-3.2.2-2] [MQTT-3.2.2-3]
                 session_expiry_interval=granted,
                 receive_maximum=None if limits.receive_maximum == 65_535 else limits.receive_maximum,
@@ -338,11 +363,6 @@ def _principal(link: Link, verdict: Granted) -> Principal:
     """Who the client is by a verdict; one that names nobody leaves the user name as it was."""
     username = link.principal.username if verdict.username is None else verdict.username
     return Principal(link.client_id, username, verdict.attributes)
-
-
-def _may_connect(link: Link, principal: Principal) -> bool:
-    authorize = link.policy.authorize
-    return authorize is None or authorize(principal, Action.CONNECT, link.client_id)
 
 
 def refusal_code(verdict: Denied | NotRelevant | Unavailable, *, re_authentication: bool) -> ReasonCode:

@@ -42,6 +42,7 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
     actions = distributor.actions
     v5 = connection.version == V5
     layout = connection.version
+    lifetime = link.message_lifetime
     try:
         while end - pos >= 2:
             first = data[pos]
@@ -64,6 +65,7 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                 if route.generation != distributor.generation:
                     route = routes[topic] = distributor.route(topic)
                 packet_id = 0
+                identifier = at
                 if first != _PUBLISH_QOS_0:
                     if at + 2 > stop:
                         return
@@ -108,15 +110,20 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                                 actions.append(Flush(other))
                             continue
                         if message is None:
-                            message = Message(topic, data[at:stop], 0, False, properties, inf, link.client_id)
+                            message = Message(
+                                topic, data[at:stop], 0, False, properties, inf, now + lifetime, link.client_id
+                            )
                         distributor.deliver(target, message, now)
                     for share in route.shares:
                         if message is None:
-                            message = Message(topic, data[at:stop], 0, False, properties, inf, link.client_id)
+                            message = Message(
+                                topic, data[at:stop], 0, False, properties, inf, now + lifetime, link.client_id
+                            )
                         distributor.deliver_shared(share, message, now)
                 else:
                     qos = first >> 1 & 3
-                    message = Message(topic, data[at:stop], qos, False, properties, inf, link.client_id)
+                    message = Message(topic, data[at:stop], qos, False, properties, inf, now + lifetime, link.client_id)
+                    message.came_as(layout, data[pos:identifier], data[identifier + 2 : stop])
                     for target in route.targets:
                         distributor.deliver(target, message, now)
                     for share in route.shares:

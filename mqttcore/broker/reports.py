@@ -5,6 +5,7 @@ from attrs import frozen
 from mqttcore.auth import Action, Trace
 from mqttcore.broker.policy import Transport
 from mqttcore.codes import ReasonCode
+from mqttcore.packets import Publish
 
 
 @frozen(kw_only=True)
@@ -64,13 +65,14 @@ class Reauthenticated:
 
 @frozen(kw_only=True)
 class Denied:
-    """An authorizer did not allow an action."""
+    """An authorizer did not allow an action; `rules` is what the policy calls the rules that it goes by."""
 
     transport: Transport
     client_id: str
     username: str | None
     action: Action
     topic: str
+    rules: str
 
 
 @frozen(kw_only=True)
@@ -81,4 +83,52 @@ class SessionEnded:
     discarded: int
 
 
-Event = Connected | Refused | Decided | Disconnected | Reauthenticated | Denied | SessionEnded
+@frozen(kw_only=True)
+class Published:
+    """A client has published, or its Will has been (`will`); for whoever asked a Broker to `report_traffic`.
+
+    `publish` is as it came, with its Topic Name also where a Topic Alias stood for it. `reason_code` is what the client
+    was told, or would have been if the QoS were not 0; a failure means that nobody gets the message.
+    """
+
+    client_id: str
+    publish: Publish
+    reason_code: ReasonCode
+    will: bool = False
+
+    @property
+    def topic(self) -> str:
+        """The Topic Name."""
+        return self.publish.topic
+
+    @property
+    def payload(self) -> bytes:
+        """The Application Message."""
+        return self.publish.payload
+
+    @property
+    def qos(self) -> int:
+        """The QoS that it was published with."""
+        return self.publish.qos
+
+    @property
+    def retain(self) -> bool:
+        """Whether it was to be retained."""
+        return self.publish.retain
+
+
+@frozen(kw_only=True)
+class Subscribed:
+    """A client has asked for a subscription; for whoever asked a Broker to `report_traffic`.
+
+    `reason_code` is what the SUBACK says: the granted QoS, or a failure.
+    """
+
+    client_id: str
+    topic_filter: str
+    reason_code: ReasonCode
+
+
+Event = (
+    Connected | Refused | Decided | Disconnected | Reauthenticated | Denied | SessionEnded | Published | Subscribed
+)

@@ -2,17 +2,19 @@
 
 from typing import final
 
+from mqttcore.broker.policy import Publisher
 from mqttcore.limits import Limits
 from mqttcore.message import Message
 
 
 @final
 class _Node:
-    __slots__ = ("children", "message", "serial")
+    __slots__ = ("children", "message", "publisher", "serial")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node] | None = None
         self.message: Message | None = None
+        self.publisher: Publisher | None = None
         self.serial: int = 0
 
 
@@ -35,6 +37,11 @@ class Retained:
         node = self._nodes.get(topic)
         return None if node is None else node.message
 
+    def withheld(self, message: Message) -> bool:
+        """Whether the rights that a retained message was published by have been revoked."""
+        node = self._nodes[message.topic]
+        return node.publisher is not None and not node.publisher.may_publish(message.topic_name)
+
     def has_room(self, message: Message) -> bool:
         """Whether storing `message` would stay within the bounds."""
         old = self.get(message.topic)
@@ -42,8 +49,11 @@ class Retained:
         total = self.bytes + message.size - (0 if old is None else old.size)
         return count <= self._limits.maximum_retained_messages and total <= self._limits.maximum_retained_bytes
 
-    def store(self, message: Message) -> None:
-        """Keep `message` in place of what its topic retained. [MQTT-3.3.1-5]"""
+    def store(self, message: Message, publisher: Publisher | None) -> None:
+        """Keep `message` in place of what its topic retained. [MQTT-3.3.1-5]
+
+        `publisher` has the rights that it was published by, None for the server's own.
+        """
         node = self._nodes.get(message.topic)
         if node is None:
             node = self._root
@@ -58,6 +68,7 @@ class Retained:
         if node.message is not None:
             self.bytes -= node.message.size
         node.message = message
+        node.publisher = publisher
         self.bytes += message.size
         self.serial += 1
         node.serial = self.serial
@@ -68,7 +79,7 @@ class Retained:
         if node is None or node.message is None:
             return
         self.bytes -= node.message.size
-        node.message = None
+        node.message = node.publisher = None
         levels = topic.decode().split("/")
         path = [self._root]
         for level in levels:

@@ -1,15 +1,17 @@
 """A session on the server: Session State of section 4.1 with the client's subscriptions and its Will."""
 
+from bisect import bisect_left
 from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, final
 
-from mqttcore.auth import Authorizer, Principal
-from mqttcore.broker.policy import Transport
+from mqttcore.auth import Principal
+from mqttcore.broker.policy import Port, Transport
 from mqttcore.broker.retained import Search
 from mqttcore.broker.subscriptions import Share, Stored
 from mqttcore.limits import Limits
 from mqttcore.message import Message
+from mqttcore.packets import Will
 from mqttcore.session import Awaiting, Delivery, Session
 from mqttcore.topics import matches
 
@@ -40,20 +42,19 @@ class Pending:
 class ServerSession(Session):
     """The session of one Client Identifier. `link` is its connection while it has one."""
 
-    def __init__(self, client_id: str, limits: Limits) -> None:
+    def __init__(self, client_id: str, limits: Limits, port: Port) -> None:
         super().__init__(limits)
         self.client_id = client_id
+        self.port = port  # of its last connection; what holds there says by whose leave its Will is published
         self.link: Link | None = None
         self.subscriptions: dict[str, Stored] = {}
         self.retained: dict[str, Pending] = {}  # by Topic Filter, in the order of the subscriptions
         self.expiry_interval = 0  # seconds, NEVER for no end
         self.expires_at = inf
-        self.will: Message | None = None
-        self.will_expiry_interval: int | None = None  # counts from when the Will is published
-        self.will_delay = 0
+        self.will: Will | None = None
         self.will_at = inf
-        self.principal = Principal(client_id)  # whom the Will is published for, and by whose leave
-        self.authorize: Authorizer | None = None
+        self.narrowed = False  # whether subscriptions have ended while the client was connected, by what it may do
+        self.principal = Principal(client_id)  # whom the Will is published for
         self.transport = Transport()  # of its last connection
 
     def next_deadline(self) -> float:
@@ -61,8 +62,8 @@ class ServerSession(Session):
         return min(self.expires_at, self.will_at)
 
     def take_unsubscribed(self, *, in_flight: bool) -> list[Delivery]:
-        """Take out what waits in the queue although no subscription asks for it any more; with `in_flight`, what
-        would be sent again, too.
+        """Take out what waits, to be sent or sent again, although no subscription asks for it any more; with
+        `in_flight`, what is under way to the client, too.
         """
         filters = [topic_filter for topic_filter, stored in self.subscriptions.items() if stored.share is None]
 
@@ -73,17 +74,23 @@ class ServerSession(Session):
             return any(matches(topic_filter, topic) for topic_filter in filters)
 
         taken = []
-        for delivery in [*self.inflight.values()] if in_flight else ():
+        for delivery in [*self.inflight.values()]:
+            if not in_flight and delivery.packet_id not in self._resend:
+                continue
             if delivery.awaiting != Awaiting.PUBCOMP and not wanted(delivery):
                 self.drop(delivery)
                 taken.append(delivery)
         waiting = [*self.queue]
         self.queue.clear()
         self.queued_bytes = 0
-        for delivery in waiting:
+        left: list[int] = []  # places in the queue, counted as Pending.after is
+        for place, delivery in enumerate(waiting, self.taken):
             if wanted(delivery):
                 self.queue.append(delivery)
                 self.queued_bytes += delivery.message.size
             else:
+                left.append(place)
                 taken.append(delivery)
+        for pending in self.retained.values():
+            pending.after -= bisect_left(left, pending.after)
         return taken

@@ -165,7 +165,7 @@ class Subscriptions:
                     child = children.get("+")
                     if child is not None:
                         below.append(child)
-                child = children.get(level)
+                child = children.get(level)  # [MQTT-4.7.3-4]
                 if child is not None:
                     below.append(child)
             if not below:
