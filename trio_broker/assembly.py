@@ -1,4 +1,4 @@
-"""From a configuration to what runs: authenticators, and policies for ports."""
+"""From what manifests say to what the core runs: authenticators, rules, limits."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -7,15 +7,14 @@ from typing import Any, assert_never
 
 from attrs import evolve, frozen
 
-from mqttcore.auth import Action, Authenticator
+from mqttcore.auth import Action, Authenticator, Review
 from mqttcore.authenticators.chain import Method, chain
 from mqttcore.authenticators.custom import custom
 from mqttcore.authenticators.password import password
 from mqttcore.authenticators.scram import scram_sha_256
 from mqttcore.authenticators.service_account import by_signature, by_token_review
-from mqttcore.authenticators.x509 import TrustAnchors, trust_anchors, x509
-from mqttcore.broker import Policy
-from mqttcore.broker.authorization import Resource, Rule, authorizer
+from mqttcore.authenticators.x509 import TrustAnchors, enrolled_in, revoked_by, trust_anchors, x509
+from mqttcore.broker.authorization import Resource, Rule
 from mqttcore.connection import FRAME_MAXIMUM
 from mqttcore.limits import Limits
 from trio_broker.effects import TokenSource
@@ -23,7 +22,6 @@ from trio_broker.errors import ConfigurationError
 from trio_broker.limits import ServerLimits
 from trio_broker.resources import (
     METHOD_NAMES,
-    AdditionalValidation,
     Authentication,
     Authorization,
     BrokerSettings,
@@ -31,7 +29,6 @@ from trio_broker.resources import (
     MemoryProfile,
     MethodSettings,
     PasswordSettings,
-    Port,
     QueueStrategy,
     ResourceMethod,
     ScramSettings,
@@ -44,7 +41,8 @@ from trio_broker.tokens.keys import PublishedKeys, from_file, from_issuer, from_
 from trio_broker.tokens.kubernetes import KubernetesTokens, from_kubeconfig, in_cluster
 
 MEBIBYTE = 1_048_576
-ServiceAccounts = Mapping[tuple[str, str], Mapping[str, str]]
+ServiceAccounts = Callable[[], Mapping[tuple[str, str], Mapping[str, str]]]
+"""The annotations of the ServiceAccounts in the manifests in force, by namespace and name."""
 
 
 @frozen
@@ -58,7 +56,7 @@ class TokenVerification:
 def token_verification(tokens: Tokens | None, accounts: ServiceAccounts, limits: ServerLimits) -> TokenVerification:
     """What `--tokens` chooses; without it the API server inside a cluster, the local issuer elsewhere.
 
-    `accounts` has the annotations of ServiceAccounts in manifests. Raises ConfigurationError.
+    Raises ConfigurationError.
     """
     if tokens is None:
         cluster = in_cluster()
@@ -67,7 +65,7 @@ def token_verification(tokens: Tokens | None, accounts: ServiceAccounts, limits:
         tokens = TokensLocal()
 
     def in_manifests(namespace: str, name: str) -> Mapping[str, str]:
-        return accounts.get((namespace, name), {})
+        return accounts().get((namespace, name), {})
 
     match tokens:
         case TokensKubernetes(kubeconfig):
@@ -93,32 +91,46 @@ def _local(directory: Path, accounts: ServiceAccounts) -> TokenVerification:
     issuer = LocalIssuer(directory)
 
     def annotations(namespace: str, name: str) -> Mapping[str, str]:
-        return {**issuer.annotations(namespace, name), **accounts.get((namespace, name), {})}
+        return {**issuer.annotations(namespace, name), **accounts().get((namespace, name), {})}
 
     return TokenVerification(partial(by_signature, issuer=ISSUER), PublishedKeys(issuer.source(), annotations))
 
 
-def authenticator(authentication: Authentication, verification: TokenVerification) -> Authenticator:
-    """The methods of a BrokerAuthentication as one authenticator. Raises ConfigurationError for what cannot be used."""
-    return chain(
-        Method(METHOD_NAMES[type(settings)], _method(authentication, settings, verification))
-        for settings in authentication.methods
-    )
+@frozen(kw_only=True)
+class Login:
+    """What a BrokerAuthentication comes to: who is let in, and who may stay."""
+
+    authenticate: Authenticator
+    revoked: Review | None
+    review: Review | None
 
 
-def _method(authentication: Authentication, settings: MethodSettings, verification: TokenVerification) -> Authenticator:
+def login(authentication: Authentication, verification: TokenVerification) -> Login:
+    """The methods of a BrokerAuthentication as one. Raises ConfigurationError for what cannot be used."""
+    # A client's certificate is judged by the first of them, whatever comes of it.
+    by_certificate = next((method for method in authentication.methods if isinstance(method, X509Settings)), None)
+    devices = None if by_certificate is None else by_certificate.devices
+    try:
+        return Login(
+            authenticate=chain(
+                Method(METHOD_NAMES[type(settings)], _method(settings, verification))
+                for settings in authentication.methods
+            ),
+            revoked=None if by_certificate is None else revoked_by(anchors(by_certificate)),
+            review=None if devices is None else enrolled_in(devices),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"BrokerAuthentication {authentication.name}: {error}") from None
+
+
+def _method(settings: MethodSettings, verification: TokenVerification) -> Authenticator:
     match settings:
         case CustomSettings(server):
             return custom(server)
         case ServiceAccountTokenSettings(audiences):
             return verification.authenticate(audiences)
-        case X509Settings(_, attributes, additional_validation):
-            if additional_validation is not AdditionalValidation.NONE:
-                raise ConfigurationError(
-                    f"BrokerAuthentication {authentication.name}: additionalValidation AzureDeviceRegistry is not"
-                    " supported yet; set it to None"
-                )
-            return x509(anchors(settings), attributes)
+        case X509Settings(_, attributes, devices):
+            return x509(anchors(settings), attributes, devices)
         case PasswordSettings(users):
             return password(users)
         case ScramSettings(verifiers):
@@ -141,44 +153,24 @@ _PACKET_SIZES = {
 
 
 def limits_of(settings: BrokerSettings, limits: Limits) -> Limits:
-    """`limits` with what the Broker resource says in their place. Raises ConfigurationError for what is out of range.
-
-    Its bound on Message Expiry and its strategy for full queues are not among them yet.
-    """
+    """`limits`, but for what the Broker resource says. Raises ConfigurationError for what is out of range."""
     packet_size = settings.maximum_packet_size
     if packet_size is None and settings.memory_profile is not None:
         packet_size = min(_PACKET_SIZES[settings.memory_profile], FRAME_MAXIMUM)
+    strategy = settings.queue_strategy
     values: dict[str, Any] = {
         "maximum_session_expiry": settings.maximum_session_expiry,
+        "maximum_message_expiry": settings.maximum_message_expiry,
         "maximum_packet_size": packet_size,
         "receive_maximum": settings.receive_maximum,
         "server_keep_alive": settings.maximum_keep_alive,
         "maximum_queued_messages": settings.queue_length,
+        "drop_oldest": None if strategy is None else strategy is QueueStrategy.DROP_OLDEST,
     }
     try:
         return evolve(limits, **{name: value for name, value in values.items() if value is not None})
     except ValueError as error:
         raise ConfigurationError(f"Broker: advanced.clients: {error.args[0]}") from None
-
-
-def not_applied(settings: BrokerSettings) -> list[str]:
-    """What the Broker resource asks for that this broker does not do yet."""
-    named = {
-        "maxMessageExpirySeconds": settings.maximum_message_expiry,
-        "subscriberQueueLimit.strategy DropOldest": settings.queue_strategy is QueueStrategy.DROP_OLDEST or None,
-    }
-    return [name for name, value in named.items() if value is not None]
-
-
-def policy(port: Port, limits: Limits, verification: TokenVerification) -> Policy:
-    """What holds on a port. Raises ConfigurationError for what cannot be used."""
-    try:
-        authenticate = None if port.authentication is None else authenticator(port.authentication, verification)
-    except ValueError as error:
-        name = port.authentication.name if port.authentication is not None else ""
-        raise ConfigurationError(f"BrokerAuthentication {name}: {error}") from None
-    authorize = None if port.authorization is None else authorizer(rules(port.authorization))
-    return Policy(limits=limits, authenticate=authenticate, authorize=authorize, name=f"{port.listener}:{port.number}")
 
 
 _ACTIONS = {

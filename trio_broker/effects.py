@@ -1,6 +1,6 @@
 """Performs what authenticators ask for: HTTPS requests, token reviews, password hashing."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Protocol, final
 
 import argon2
@@ -55,8 +55,9 @@ class Performer:
     ) -> None:
         self._tokens = tokens
         self._limits = limits or ServerLimits()
-        self._resolve = resolve or {}
+        self._resolve = {} if resolve is None else resolve  # a mapping that is empty now may not stay so
         self._clients: dict[HttpServer, HttpsClient] = {}
+        self._named: Container[HttpServer] | None = None  # custom servers; None before anybody has said which
         self._hashing = trio.CapacityLimiter(self._limits.password_threads)
 
     async def perform(self, effect: Effect) -> Reply:
@@ -64,7 +65,7 @@ class Performer:
         match effect:
             case HttpPost(server, path, body):
                 try:
-                    client = self._client(server)
+                    client = await self._client(server)
                 except ValueError as error:
                     return Failed(str(error))
                 return await client.request("POST", path, JSON, body)
@@ -76,9 +77,16 @@ class Performer:
                 return await self._tokens.keys(key_id)
             case VerifyPassword(password_hash, password):
                 return await trio.to_thread.run_sync(
-                    _verify_password, password_hash, password, limiter=self._hashing, abandon_on_cancel=True
+                    verify_password, password_hash, password, limiter=self._hashing, abandon_on_cancel=True
                 )
         return Failed(f"nobody performs {type(effect).__name__}")
+
+    async def keep(self, servers: Container[HttpServer]) -> None:
+        """Keep no connections to custom servers other than these. What is under way there comes to its end."""
+        self._named = servers
+        gone = [server for server in self._clients if server not in servers]
+        for client in [self._clients.pop(server) for server in gone]:
+            await client.retire()
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
@@ -86,14 +94,19 @@ class Performer:
             await client.aclose()
         await self._tokens.aclose()
 
-    def _client(self, server: HttpServer) -> HttpsClient:
+    async def _client(self, server: HttpServer) -> HttpsClient:
         client = self._clients.get(server)
         if client is None:
-            client = self._clients[server] = HttpsClient(server, self._limits, self._resolve)
+            client = HttpsClient(server, self._limits, self._resolve)
+            if self._named is None or server in self._named:
+                self._clients[server] = client
+            else:
+                await client.retire()  # a further request of an exchange that began before
         return client
 
 
-def _verify_password(password_hash: str, password: bytes) -> bool | Failed:
+def verify_password(password_hash: str, password: bytes) -> bool | Failed:
+    """Whether the password is the one that was hashed, with Argon2; takes its time."""
     try:
         return argon2.PasswordHasher().verify(password_hash, password)
     except argon2.exceptions.VerifyMismatchError:

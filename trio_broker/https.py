@@ -37,6 +37,7 @@ class HttpsClient:
         # Not httpcore's pool: that looks at every connection beside every other one whenever a request begins or ends.
         self._turn = trio.Semaphore(limits.http_connections)
         self._kept: deque[httpcore.AsyncHTTPConnection] = deque()  # those used last are on the right
+        self._retired = False
 
     async def request(
         self, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes | None = None
@@ -56,6 +57,11 @@ class HttpsClient:
         """Close the connections that are kept."""
         while self._kept:
             await self._kept.pop().aclose()
+
+    async def retire(self) -> None:
+        """Keep no connection any more. Requests that are under way get their answers."""
+        self._retired = True
+        await self.aclose()
 
     async def _connection(self) -> httpcore.AsyncHTTPConnection:
         while self._kept and self._kept[0].has_expired():
@@ -91,7 +97,7 @@ class HttpsClient:
         except Exception as error:
             return Failed(type(error).__name__)  # its text may hold a header
         finally:
-            if connection.is_available():
+            if connection.is_available() and not self._retired:
                 self._kept.append(connection)
             else:
                 with trio.CancelScope(shield=True):  # closing does not wait

@@ -7,7 +7,8 @@ import trio
 from mqttcore.auth import Failed
 from mqttcore.broker import Link, Perform
 from trio_broker.errors import TransportError
-from trio_broker.transports import GONE, Pipe
+from trio_broker.poller import Poller
+from trio_broker.transports import GONE, Pipe, TcpPipe
 
 if TYPE_CHECKING:
     from trio_broker.server import Server
@@ -17,7 +18,20 @@ if TYPE_CHECKING:
 class Wire:
     """The shell's half of a Link. Cancelling `nursery`, where its tasks live, ends the connection."""
 
-    __slots__ = ("_drained", "_draining", "_eof", "_nursery", "_over", "_resumed", "_server", "closing", "link", "pipe")
+    __slots__ = (
+        "_drained",
+        "_draining",
+        "_eof",
+        "_finished",
+        "_nursery",
+        "_over",
+        "_resumed",
+        "_server",
+        "_unwatched",
+        "closing",
+        "link",
+        "pipe",
+    )
 
     def __init__(self, server: "Server", link: Link, pipe: Pipe, nursery: trio.Nursery) -> None:
         self._server = server
@@ -27,21 +41,19 @@ class Wire:
         self._drained: trio.Event | None = None
         self._eof: trio.Event | None = None
         self._resumed: trio.Event | None = None
+        self._unwatched: trio.Event | None = None
+        self._finished = False  # whether the peer has
         self.link = link
         self.pipe = pipe
         self.closing = False
 
     async def read(self) -> None:
         """Feed the broker until the peer has finished; from `close` on, read and discard."""
-        receive = self.pipe.receive
         try:
-            while data := await receive():
-                if self.closing:
-                    continue
-                self.feed(data)
-                while self.link.paused and not self.closing:
-                    self._resumed = trio.Event()
-                    await self._resumed.wait()
+            if isinstance(self.pipe, TcpPipe) and self._server.poller.available:
+                await self._be_read(self.pipe, self._server.poller)
+            else:
+                await self._read()
         except GONE:
             pass
         except TransportError as error:
@@ -56,12 +68,54 @@ class Wire:
         if not self.closing:
             self.abort()
 
-    def feed(self, data: bytes) -> None:
-        """Hand over what has arrived, and do at once what the broker wants done about it."""
+    async def _read(self) -> None:
+        receive = self.pipe.receive
+        while data := await receive():
+            if not self.closing:
+                try:
+                    self._server.broker.receive(self.link, data, trio.current_time())
+                finally:
+                    self._server.dispatch()
+                await self._pause()
+
+    async def _pause(self) -> None:
+        while self.link.paused and not self.closing:
+            self._resumed = trio.Event()
+            await self._resumed.wait()
+
+    async def _be_read(self, pipe: TcpPipe, poller: Poller) -> None:
+        """As `_read`, by the poller's task; this one only waits for what is not everyday."""
+        descriptor = pipe.fileno()
         try:
-            self._server.broker.receive(self.link, data, trio.current_time())
+            while not self._finished:
+                self._unwatched = trio.Event()
+                poller.watch(descriptor, self._read_now)
+                await self._unwatched.wait()
+                poller.forget(descriptor)
+                await self._pause()
         finally:
-            self._server.dispatch()
+            poller.forget(descriptor)
+
+    def _read_now(self, now: float) -> int:
+        """Feed the broker what there is. The server dispatches what comes of it, and of other connections' bytes."""
+        pipe = self.pipe
+        assert isinstance(pipe, TcpPipe)
+        try:
+            data = pipe.receive_now()
+        except OSError:
+            data = b""
+        if data is None:
+            return 0
+        if data and not self.closing:
+            try:
+                self._server.broker.receive(self.link, data, now)
+            except Exception as error:
+                self._server.failed(self.link, error)
+        self._finished = not data
+        if self._unwatched is not None and (self._finished or (self.link.paused and not self.closing)):
+            self._server.poller.forget(pipe.fileno())
+            self._unwatched.set()
+        return len(data)
 
     def flush(self) -> None:
         """Send what the broker has for this peer, without waiting; the rest is a task's."""

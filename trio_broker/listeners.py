@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
-from attrs import field, frozen
+from attrs import define, field
 
 from mqttcore.broker import Policy
 from trio_broker.errors import ConfigurationError
@@ -16,13 +16,18 @@ from trio_broker.errors import ConfigurationError
 Address = tuple[str, int]
 """An IP address and a port."""
 
+LOCAL = ("127.0.0.1", "::1")
+"""Where a broker listens that is told no address: nobody else's machine reaches it."""
 FREE_PORT_ATTEMPTS = 16
 """Free ports tried before giving up on one that is free on every address."""
 
 
-@frozen(kw_only=True, eq=False)
+@define(kw_only=True, eq=False)
 class Listener:
-    """A bound, listening TCP socket, what runs over its connections, and the policy that holds for them."""
+    """A bound, listening TCP socket, what runs over its connections, and the policy that holds for them.
+
+    What is set anew, but for the socket, holds for connections to come.
+    """
 
     socket: socket.socket
     policy: Policy = field(factory=Policy)
@@ -63,6 +68,24 @@ def network_of(host: str) -> str:
     if address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
+
+
+def open_listeners(
+    number: int, bind: Sequence[str], backlog: int, policy: Policy, *, option: str = "--port",
+    context: ssl.SSLContext | None = None, websocket: bool = False,
+) -> list[Listener]:  # fmt: skip
+    """Listeners for one port on all addresses, LOCAL if `bind` has none.
+
+    Raises ConfigurationError, which names `option`.
+    """
+    sockets = open_sockets(bind or LOCAL, number, backlog, optional=() if bind else LOCAL[1:], option=option)
+    return [Listener(socket=sock, policy=policy, tls=context, websocket=websocket) for sock in sockets]
+
+
+def close_listeners(listeners: Iterable[Listener]) -> None:
+    """Close the sockets of listeners that nobody serves."""
+    for listener in listeners:
+        listener.socket.close()
 
 
 def open_sockets(

@@ -3,7 +3,7 @@
 import math
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import final
 
@@ -20,8 +20,8 @@ from trio_broker.tls import bare_context, load_key_pair
 
 RETRY = 60.0
 """Seconds until a renewal that failed is tried again."""
-LONGEST_NAP = 3600.0
-"""Seconds between two looks at the wall clock, which may be set meanwhile."""
+LONGEST_NAP = 60.0
+"""Seconds between two looks at the wall clock, which may be set meanwhile, and at the ports, which may be others."""
 
 
 @final
@@ -78,14 +78,14 @@ class PortTls:
         self.renewal_time = certificate.renewal_time
 
 
-async def renew_certificates(ports: Iterable[PortTls], log: EventLog) -> None:
+async def renew_certificates(ports: Callable[[], Iterable[PortTls]], log: EventLog) -> None:
     """Renew the ports' automatic certificates when they are due, for as long as this runs."""
-    ports = [port for port in ports if port.renewal_time < math.inf]
-    while ports:
-        port = min(ports, key=lambda port: port.renewal_time)
+    while True:
         now = time.time()
-        if port.renewal_time > now:
-            await trio.sleep(min(port.renewal_time - now, LONGEST_NAP))
+        port = min(ports(), key=lambda port: port.renewal_time, default=None)
+        if port is None or port.renewal_time > now:
+            due_in = math.inf if port is None else port.renewal_time - now
+            await trio.sleep(min(due_in, LONGEST_NAP))
             continue
         try:
             port.install(await trio.to_thread.run_sync(port.issue, now))

@@ -8,9 +8,11 @@ from mqttcore.broker.reports import (
     Denied,
     Disconnected,
     Event,
+    Published,
     Reauthenticated,
     Refused,
     SessionEnded,
+    Subscribed,
 )
 from mqttcore.codes import V5, ReasonCode
 from trio_broker.logs import EventLog, Level
@@ -77,9 +79,29 @@ def write_report(log: EventLog, event: Event) -> None:
                 protocol=event.transport.name,
                 action=event.action.value,
                 topic=event.topic,
+                **_known(rules=event.rules or None),
             )
         case SessionEnded():
             log.write("debug", "session_ended", client_id=event.client_id, discarded=event.discarded)
+        case Published():
+            log.write(
+                "debug",
+                "will_published" if event.will else "published",
+                client_id=event.client_id,
+                topic=event.topic,
+                qos=event.qos,
+                retain=event.retain,
+                bytes=len(event.payload),
+                reason_code=f"0x{event.reason_code:02X}",
+            )
+        case Subscribed():
+            log.write(
+                "debug",
+                "subscribed",
+                client_id=event.client_id,
+                topic_filter=event.topic_filter,
+                reason_code=f"0x{event.reason_code:02X}",
+            )
         case _:
             assert_never(event)
 

@@ -7,8 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from typing import TypeVar
 
 import trio
+from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
 from mqttcore.auth import Effect, Failed, Reply
@@ -20,8 +22,11 @@ from trio_broker.limits import ServerLimits
 from trio_broker.link import Wire
 from trio_broker.listeners import Address, Listener, join, network_of
 from trio_broker.logs import EventLog, make_logger
+from trio_broker.poller import Poller
 from trio_broker.reports import write_report
 from trio_broker.transports import GONE, Pipe, StreamPipe, TcpPipe, WebSocketPipe, accept_websocket
+
+_T = TypeVar("_T")
 
 ACCEPTS_PER_TURN = 64
 """Connections that one listener accepts before other tasks have their turn."""
@@ -52,6 +57,18 @@ Opener = Callable[[trio.Nursery], Awaitable[tuple[Pipe, tuple[bytes, ...]]]]
 """Does a connection's handshakes; gives its pipe and the certificates (DER) that the client presented."""
 
 
+@frozen
+class Entrance:
+    """How a connection came in: its protocol and its peer, and the policy in force when its handshakes are done.
+
+    None instead of a policy turns it away.
+    """
+
+    name: str
+    peer: str
+    policy: Callable[[], Policy | None]
+
+
 async def perform_nothing(effect: Effect) -> Reply:
     """The performer for authenticators that need nothing from outside."""
     return Failed("unsupported")
@@ -71,19 +88,26 @@ class Server:
         perform: Performer = perform_nothing,
         logger: FilteringBoundLogger | None = None,
         wall_clock: Callable[[], float] = time.time,
+        on_report: Callable[[Event], None] | None = None,
     ) -> None:
-        """`wall_clock` gives Unix seconds, by which credentials expire; a test gives one that goes by Trio's clock."""
+        """`wall_clock` gives Unix seconds, by which credentials expire; a test gives one that goes by Trio's clock.
+
+        `on_report` is called with each event of the broker when that has been logged.
+        """
         self.broker = broker
         self._wall_clock = wall_clock
+        self._on_report = on_report
         self.limits = limits or ServerLimits()
         self.perform = perform
         self.log = EventLog(logger or make_logger(), self.limits)
         self._wires: dict[Link, Wire] = {}
         # WebSockets whose client has not been accepted; they may hold smaller messages.
         self._unaccepted: dict[Transport, WebSocketPipe] = {}
+        self._listeners: set[Listener] = set()
+        self._nursery: trio.Nursery | None = None
+        self.poller = Poller()
         self._by_listener: Counter[Listener] = Counter()
         self._by_network: Counter[str] = Counter()
-        self._serving = False
         self._stopping = trio.Event()
         self._empty = trio.Event()
         # Armed only while the timer sleeps.
@@ -105,25 +129,40 @@ class Server:
         Closes the listeners. Cancellation ends all connections at once, without a last word.
         """
         listeners = tuple(listeners)
-        self._serving = True
+        addresses = tuple(listener.address for listener in listeners)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_time)
-                for listener in listeners:
-                    nursery.start_soon(self._accept, listener, nursery)
-                task_status.started(tuple(listener.address for listener in listeners))
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._keep_time)
+                self._nursery.start_soon(self.poller.run, self.dispatch)
+                self.listen(listeners)
+                task_status.started(addresses)
                 await self._stopping.wait()
-                for listener in listeners:
-                    _close_listener(listener)
+                self.unlisten(tuple(self._listeners))
                 await self._take_leave()
-                nursery.cancel_scope.cancel()
+                self._nursery.cancel_scope.cancel()
         finally:
-            for listener in listeners:
-                _close_listener(listener)
+            self.unlisten(tuple(self._listeners))
             for wire in self._wires.values():
                 wire.abort()
-            self._serving = False
+            self._nursery = None
+            self.poller.close()
             self.log.close()
+
+    def listen(self, listeners: Iterable[Listener]) -> None:
+        """Accept connections of these listeners, too, while `serve` runs. Closes them when it is about to end."""
+        nursery = self._nursery
+        for listener in listeners:
+            if nursery is None or self._stopping.is_set():
+                _close_listener(listener)
+                continue
+            self._listeners.add(listener)
+            nursery.start_soon(self._accept, listener, nursery)
+
+    def unlisten(self, listeners: Iterable[Listener]) -> None:
+        """Close these listeners. Connections that they have accepted stay, unless their handshakes are under way."""
+        for listener in listeners:
+            self._listeners.discard(listener)
+            _close_listener(listener)
 
     async def serve_stream(
         self,
@@ -132,26 +171,35 @@ class Server:
         *,
         peer: str = "memory",
         name: str = "tcp",
+        certificates: tuple[bytes, ...] = (),
     ) -> None:
         """Serve one client over any Trio stream until it is gone; `serve` must be running meanwhile.
 
-        `peer` and `name` are its address and protocol in the log. Closes the stream. Raises RuntimeError unless `serve`
-        runs, for nothing else keeps the time.
+        `peer` and `name` are its address and protocol in the log, `certificates` (DER, its own first) what it has
+        presented. Closes the stream. Raises RuntimeError unless `serve` runs, for nothing else keeps the time.
         """
-        if not self._serving and not self._stopping.is_set():
+        if self._nursery is None and not self._stopping.is_set():
             raise RuntimeError("serve_stream needs serve to run: await nursery.start(server.serve)")
 
         async def opener(_: trio.Nursery) -> tuple[Pipe, tuple[bytes, ...]]:
-            return StreamPipe(stream), ()
+            return StreamPipe(stream), certificates
 
+        holding = policy or Policy()
         try:
-            await self._converse(opener, name, peer, policy or Policy())
+            await self._converse(opener, Entrance(name, peer, lambda: holding))
         finally:
             await trio.aclose_forcefully(stream)
 
     def stop(self) -> None:
         """Stop accepting, send DISCONNECT 0x8B to all, and return from `serve` in `shutdown_timeout`."""
         self._stopping.set()
+
+    def cut(self, link: Link) -> None:
+        """End a connection at once without a last word, as when its network fails: the client's Will is due."""
+        if (wire := self._wires.get(link)) is not None:
+            wire.abort()
+            self.broker.lost(link, trio.current_time())
+            self.dispatch()
 
     def dispatch(self) -> None:
         """Do what the core wants done, in its order, without waiting."""
@@ -215,6 +263,8 @@ class Server:
             pipe.accept()
         try:
             write_report(self.log, event)
+            if self._on_report is not None:
+                self._on_report(event)
         except Exception as error:
             self.log.failure("internal_error", error)
 
@@ -244,7 +294,7 @@ class Server:
                 await self._empty.wait()
 
     async def _accept(self, listener: Listener, nursery: trio.Nursery) -> None:
-        while True:
+        while listener.socket.fileno() >= 0:
             try:
                 await trio.lowlevel.wait_readable(listener.socket)
                 for _ in range(ACCEPTS_PER_TURN):
@@ -255,9 +305,7 @@ class Server:
             except trio.ClosedResourceError:
                 return
             except OSError as error:
-                if listener.socket.fileno() < 0:
-                    return
-                if error.errno not in CLIENT_GONE:
+                if listener.socket.fileno() >= 0 and error.errno not in CLIENT_GONE:
                     self.log.write("error", "accept_failed", join(listener.address), reason=error.strerror)
                     await trio.sleep(self.limits.accept_retry_delay)
 
@@ -284,15 +332,19 @@ class Server:
         nursery.start_soon(self._serve_socket, listener, sock, join((host, port)), network)
 
     async def _serve_socket(self, listener: Listener, sock: socket.socket, peer: str, network: str) -> None:
+        name = listener.name
+
+        def policy() -> Policy | None:
+            # A reload may have closed the port meanwhile, or made it one for another protocol.
+            return listener.policy if listener in self._listeners and listener.name == name else None
+
         try:
-            await self._converse(partial(self._open_socket, listener, sock), listener.name, peer, listener.policy)
+            await self._converse(partial(self._open_socket, listener, sock), Entrance(name, peer, policy))
         finally:
             trio.lowlevel.notify_closing(sock)
             sock.close()
-            self._by_listener[listener] -= 1
-            self._by_network[network] -= 1
-            if not self._by_network[network]:
-                del self._by_network[network]
+            _discount(self._by_listener, listener)
+            _discount(self._by_network, network)
 
     async def _open_socket(
         self, listener: Listener, sock: socket.socket, nursery: trio.Nursery
@@ -322,16 +374,17 @@ class Server:
         )
         return pipe, certificates
 
-    async def _converse(self, opener: Opener, name: str, peer: str, policy: Policy) -> None:
+    async def _converse(self, opener: Opener, entrance: Entrance) -> None:
         """One connection from its handshakes to its end; whatever happens to it stays in here."""
         link: Link | None = None
         try:
             async with trio.open_nursery() as nursery:
                 pipe, certificates = await opener(nursery)
-                if self._stopping.is_set():
+                policy = entrance.policy()
+                if self._stopping.is_set() or policy is None:
                     nursery.cancel_scope.cancel()
                     return
-                transport = Transport(peer=peer, name=name, certificates=certificates)
+                transport = Transport(peer=entrance.peer, name=entrance.name, certificates=certificates)
                 if isinstance(pipe, WebSocketPipe):
                     self._unaccepted[transport] = pipe
                 link = self.broker.open(trio.current_time(), transport, policy)
@@ -340,11 +393,11 @@ class Server:
                 await wire.read()
         except* HandshakeError as group:
             for error in group.exceptions:
-                self.log.write("warning", "handshake_failed", peer, protocol=name, reason=str(error))
+                self.log.write("warning", "handshake_failed", entrance.peer, protocol=entrance.name, reason=str(error))
         except* GONE:
             pass
         except* Exception as group:
-            self.log.failure("internal_error", group, address=peer, protocol=name)
+            self.log.failure("internal_error", group, address=entrance.peer, protocol=entrance.name)
         finally:
             if link is not None:
                 self._forget(link)
@@ -359,6 +412,12 @@ class Server:
         self.dispatch()
         if not self._wires:
             self._empty.set()
+
+
+def _discount(counter: Counter[_T], key: _T) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 def _close_listener(listener: Listener) -> None:

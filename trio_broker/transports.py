@@ -45,7 +45,10 @@ class Pipe(Protocol):
 
 @final
 class TcpPipe:
-    """A non-blocking TCP socket without Trio's stream on top, which would double the price of a message."""
+    """A non-blocking TCP socket without Trio's stream on top, which would double the price of a message.
+
+    [MQTT-4.2.0-1]
+    """
 
     __slots__ = ("_recv", "_send", "_sock")
 
@@ -54,13 +57,22 @@ class TcpPipe:
         self._recv = sock.recv
         self._send = sock.send
 
+    def fileno(self) -> int:
+        """The socket's file descriptor."""
+        return self._sock.fileno()
+
+    def receive_now(self) -> bytes | None:
+        """What has arrived, up to READ_SIZE bytes; b"" when the peer has finished, None if there is nothing."""
+        try:
+            return self._recv(READ_SIZE)
+        except BlockingIOError:
+            return None
+
     async def receive(self) -> bytes:
         while True:
             await trio.lowlevel.wait_readable(self._sock)
-            try:
-                return self._recv(READ_SIZE)
-            except BlockingIOError:
-                continue
+            if (data := self.receive_now()) is not None:
+                return data
 
     def send_now(self, data: bytes) -> int:
         try:
@@ -136,7 +148,7 @@ class StreamPipe:
 
 @final
 class WebSocketPipe:
-    """Binary WebSocket messages; packets may be split over them or joined in them in any way (section 6)."""
+    """Binary WebSocket messages; packets may be split over them or joined in them in any way. [MQTT-6.0.0-2]"""
 
     __slots__ = ("_linger", "_rest", "_socket", "_source")
 
@@ -204,7 +216,8 @@ class MeteredStream(trio.abc.Stream):
     """A stream under a WebSocket that notices two things the library does not tell.
 
     `budget` bounds the bytes of a message that is not complete, where the library's bound is for an
-    accepted client's largest packet. `closed` is set when the library gives the connection up.
+    accepted client's largest packet. `closed` is set when the library gives the connection up, or the
+    peer has finished.
     """
 
     def __init__(self, stream: trio.abc.Stream, budget: int) -> None:
@@ -215,6 +228,8 @@ class MeteredStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         data = bytes(await self._stream.receive_some(max_bytes))
+        if not data:
+            self.closed.set()
         if self.budget is not None:
             self.unread += len(data)
             if self.unread > self.budget:
@@ -247,7 +262,7 @@ async def accept_websocket(
     """
     source = MeteredStream(stream, maximum_early_message)
     accepted: WebSocketConnection | None = None
-    asked = False
+    rejected = False
     with trio.move_on_after(timeout) as scope:
         async with trio.open_nursery() as watching:
 
@@ -259,18 +274,17 @@ async def accept_websocket(
             request = await wrap_server_stream(
                 nursery, source, 1, max_message_size=maximum_message, receive_buffer_size=READ_SIZE
             )
-            asked = True
             if SUBPROTOCOL in request.proposed_subprotocols:
                 accepted = await request.accept(subprotocol=SUBPROTOCOL)  # [MQTT-6.0.0-4]
             else:
-                # [MQTT-6.0.0-3]
+                rejected = True  # [MQTT-6.0.0-3]
                 await request.reject(400, body=b"MQTT needs the WebSocket subprotocol mqtt\n")
             watching.cancel_scope.cancel()
     if scope.cancelled_caught:
         raise HandshakeError(f"no WebSocket handshake within {timeout:g} seconds")
     if accepted is None:
         raise HandshakeError(
-            "the WebSocket subprotocol mqtt was not asked for" if asked else "not a WebSocket handshake"
+            "the WebSocket subprotocol mqtt was not asked for" if rejected else "not a WebSocket handshake"
         )
     source.unread = 0
     return WebSocketPipe(accepted, source, linger)

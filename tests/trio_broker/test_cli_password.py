@@ -17,7 +17,7 @@ from tests.mqttcore.authenticators.conversation import converse
 from tests.mqttcore.authenticators.test_scram import client_final, client_first
 from tests.trio_broker.resources.support import authentication, loads
 from trio_broker.cli import main
-from trio_broker.effects import _verify_password
+from trio_broker.effects import verify_password
 from trio_broker.resources import PasswordSettings, ScramSettings
 
 COMMAND = [sys.executable, "-m", "trio_broker", "password"]
@@ -82,8 +82,8 @@ def test_a_hash(terminal: Terminal, tmp_path: Path, secret: bytes, end: bytes) -
     found = settings("Password", terminal.printed(secret + end), tmp_path)
     assert isinstance(found, PasswordSettings)
     effect = VerifyPassword(found.users["ann"], secret)
-    assert _verify_password(effect.hash, effect.password) is True
-    assert _verify_password(effect.hash, secret + b"x") is False
+    assert verify_password(effect.hash, effect.password) is True
+    assert verify_password(effect.hash, secret + b"x") is False
     assert effect.hash.startswith("$argon2id$v=19$m=")
 
 
@@ -141,4 +141,4 @@ def test_at_a_terminal_the_result_alone_goes_to_the_file(tmp_path: Path) -> None
     os.close(far)
     text = (tmp_path / "ann").read_text()
     assert re.fullmatch(r"\$argon2id\$\S+\n", text)
-    assert _verify_password(text.strip(), b"sesame") is True
+    assert verify_password(text.strip(), b"sesame") is True

@@ -116,18 +116,22 @@ class Process:
 
 
 @asynccontextmanager
-async def started(*arguments: str) -> AsyncIterator[Process]:
-    """Run the command until its banner is complete; at the end, end it."""
+async def started(*arguments: str, log: Path | None = None) -> AsyncIterator[Process]:
+    """Run the command until its banner is complete; at the end, end it. Its log goes into a file if one is given."""
     async with trio.open_nursery() as nursery:
+        errors = None if log is None else log.open("wb")
         process: trio.Process = await nursery.start(
             lambda task_status: trio.run_process(
                 [*COMMAND, "run", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
+                stderr=errors,
                 check=False,
                 task_status=task_status,
             )
         )
+        if errors is not None:
+            errors.close()
         assert process.stdout is not None
         banner = b""
         with trio.fail_after(30):

@@ -65,6 +65,7 @@ async def failure(task: Callable[..., Awaitable[None]], *arguments: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.conformance("MQTT-6.0.0-2", "MQTT-6.0.0-3")
 @pytest.mark.parametrize("size", [1, 3, 100_000])
 async def test_packets_split_and_joined(autojump_clock: MockClock, size: int) -> None:
     near, far = trio.testing.memory_stream_pair()
@@ -105,6 +106,7 @@ async def test_large_packets_are_split(autojump_clock: MockClock) -> None:
             assert (await client.receive()).payload == payload
 
 
+@pytest.mark.conformance("MQTT-6.0.0-1")
 async def test_a_text_message(autojump_clock: MockClock) -> None:
     async def serve(websocket: WebSocketConnection) -> None:
         server = FakeServer(MessageStream(websocket, 100))

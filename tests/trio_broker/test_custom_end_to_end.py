@@ -6,7 +6,7 @@ import socket
 import time
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,20 @@ spec:
 
 
 def free_port() -> int:
-    # Below those that the system gives out by itself: nobody takes it until the broker does.
+    [port] = free_ports(1)
+    return port
+
+
+def free_ports(count: int) -> list[int]:
+    # Below those that the system gives out by itself: nobody takes them until the broker does.
+    ports: list[int] = []
     for port in itertools.count(20_000 + os.getpid() % 10_000):
-        try:
+        with suppress(OSError):
             socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return port
-    raise AssertionError
+            ports.append(port)
+            if len(ports) == count:
+                break
+    return ports
 
 
 @pytest.fixture

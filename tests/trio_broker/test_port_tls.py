@@ -136,7 +136,7 @@ async def test_the_task_renews_in_time_and_goes_on_after_a_failure(
     monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
     monkeypatch.setattr(tls, "issue", unreliable)
     with trio.move_on_after(DAY + 3600):
-        await renew_certificates([tls], log)
+        await renew_certificates(lambda: [tls], log)
     assert "certificate_not_renewed port=default:18883" in output.getvalue()
     assert "the disk is full" in output.getvalue()
     assert "certificate_renewed port=default:18883" in output.getvalue()

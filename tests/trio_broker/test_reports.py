@@ -13,11 +13,14 @@ from mqttcore.broker.reports import (
     Denied,
     Disconnected,
     Event,
+    Published,
     Reauthenticated,
     Refused,
     SessionEnded,
+    Subscribed,
 )
 from mqttcore.codes import ReasonCode
+from mqttcore.packets import Publish
 from trio_broker.limits import ServerLimits
 from trio_broker.logs import EventLog, Level, make_logger
 from trio_broker.reports import write_report
@@ -91,8 +94,25 @@ CASES: list[tuple[Event, dict[str, Any]]] = [
         FROM | {"level": "warning", "event": "reauthenticated", "reason_code": "0x18", "reason": "no answer"},
     ),
     (
-        Denied(transport=TRANSPORT, client_id="c", username=None, action=Action.PUBLISH, topic="a\nb"),
-        FROM | {"level": "warning", "event": "denied", "action": "publish", "topic": "a\\nb"},
+        Denied(transport=TRANSPORT, client_id="c", username=None, action=Action.PUBLISH, topic="a\nb", rules="plant"),
+        FROM | {"level": "warning", "event": "denied", "action": "publish", "topic": "a\\nb", "rules": "plant"},
+    ),
+    (
+        Published(client_id="c", publish=Publish("a\nb", b"secret", qos=1), reason_code=ReasonCode.QUOTA_EXCEEDED),
+        {
+            "level": "debug",
+            "event": "published",
+            "client_id": "c",
+            "topic": "a\\nb",
+            "qos": 1,
+            "retain": False,
+            "bytes": 6,
+            "reason_code": "0x97",
+        },
+    ),
+    (
+        Subscribed(client_id="c", topic_filter="a/#", reason_code=ReasonCode.GRANTED_QOS_1),
+        {"level": "debug", "event": "subscribed", "client_id": "c", "topic_filter": "a/#", "reason_code": "0x01"},
     ),
     (
         SessionEnded(client_id="c", discarded=3),

@@ -34,6 +34,7 @@ async def is_closed(stream: trio.SocketStream) -> bool:
         return True
 
 
+@pytest.mark.conformance("MQTT-4.2.0-1")
 async def test_messages_over_tcp_in_both_families() -> None:
     sockets = open_sockets(["127.0.0.1", "::1"], 0, 10)
     listeners = [Listener(socket=sock) for sock in sockets]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -24,6 +25,8 @@ from mqttcore.packets import ConnAck, Connect, Disconnect, PingReq, Publish, Sub
 from tests.trio_broker.conftest import Certificates
 from tests.trio_broker.support import Peer, Running, listen, running, until
 from trio_broker import Listener, ServerLimits, server_context
+from trio_broker.errors import HandshakeError
+from trio_broker.transports import accept_websocket
 
 
 class MessageStream(trio.abc.Stream):
@@ -68,6 +71,7 @@ async def dial_websocket(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.conformance("MQTT-6.0.0-4")
 @pytest.mark.parametrize("name", ["ws", "wss"])
 async def test_large_messages(certificates: Certificates, name: str) -> None:
     secure = name == "wss"
@@ -97,6 +101,7 @@ CONVERSATION = b"".join(
 )
 
 
+@pytest.mark.conformance("MQTT-6.0.0-2")
 @settings(max_examples=15, deadline=None)
 @given(cuts=st.lists(st.integers(0, len(CONVERSATION) - 1), max_size=10).map(sorted))
 def test_packets_are_split_and_joined_over_messages_in_any_way(cuts: list[int]) -> None:
@@ -116,6 +121,7 @@ def test_packets_are_split_and_joined_over_messages_in_any_way(cuts: list[int]) 
     assert received.endswith(b"\xd0\x00\xd0\x00")
 
 
+@pytest.mark.conformance("MQTT-6.0.0-3")
 async def test_a_client_without_the_subprotocol_is_refused() -> None:
     listener = listen(websocket=True)
     with trio.fail_after(30):
@@ -131,6 +137,7 @@ async def test_a_client_without_the_subprotocol_is_refused() -> None:
     assert event["reason"] == "the WebSocket subprotocol mqtt was not asked for"
 
 
+@pytest.mark.conformance("MQTT-6.0.0-1")
 async def test_a_text_message_ends_the_connection_with_1003() -> None:
     listener = listen(websocket=True)
     with trio.fail_after(30):
@@ -180,6 +187,22 @@ async def test_what_is_no_websocket_handshake_ends_at_once(request_bytes: bytes)
             [event] = await run.log_of("handshake_failed")
     assert event["reason"] == "not a WebSocket handshake"
     assert not run.logged("internal_error")
+
+
+@pytest.mark.parametrize("request_bytes", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"])
+async def test_who_goes_in_the_middle_of_the_handshake_is_not_waited_for(
+    request_bytes: bytes, autojump_clock: MockClock
+) -> None:
+    stream, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        if request_bytes:
+            await stream.send_all(request_bytes)
+        await stream.aclose()
+        with pytest.raises(HandshakeError, match=r"^not a WebSocket handshake$"):
+            await accept_websocket(
+                nursery, theirs, timeout=10, linger=1, maximum_early_message=1000, maximum_message=1000
+            )
+    assert trio.current_time() == 0
 
 
 async def test_the_handshake_has_its_time(patient_clock: MockClock) -> None:

@@ -167,10 +167,11 @@ async def _explain(
 ) -> Verdict | None:
     """The verdict; None if the client would have to say more."""
     limits = ServerLimits()
-    verification = assembly.token_verification(manifests.tokens, configuration.service_accounts, limits)
+    verification = assembly.token_verification(manifests.tokens, lambda: configuration.service_accounts, limits)
     resolve = {(item.host, item.port): (item.address, item.address_port) for item in manifests.resolve}
     performer = Performer(verification.source, limits=limits, resolve=resolve)
-    exchange = Exchange(assembly.authenticator(authentication, verification), request, Limits().authentication_steps)
+    authenticate = assembly.login(authentication, verification).authenticate
+    exchange = Exchange(authenticate, request, Limits().authentication_steps)
     step: Effect | Verdict = exchange.start()
     try:
         while isinstance(step, Effect) and not isinstance(step, Challenge):

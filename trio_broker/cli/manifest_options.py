@@ -47,13 +47,23 @@ class ManifestOptions:
 
         return load(self.manifests, configmaps=self.configmaps, secrets=self.secrets)
 
+    def sources(self) -> tuple[Path, ...]:
+        """All that decides what `load` reads, as it is now."""
+        from trio_broker.resources import list_sources
+
+        return list_sources(self.manifests, (*self.configmaps.values(), *self.secrets.values()))
+
     def configuration(self) -> "Configuration":
         """The configuration, with warnings on standard error; with problems, these and exit status 2."""
+        return self.configuration_and_warnings()[0]
+
+    def configuration_and_warnings(self) -> "tuple[Configuration, tuple[Problem, ...]]":
+        """As `configuration`, and the warnings as well."""
         loaded = self.load()
         tell_problems(loaded)
         if loaded.configuration is None:
             raise click.exceptions.Exit(2)
-        return loaded.configuration
+        return loaded.configuration, loaded.warnings
 
 
 def tell_problems(loaded: "Loaded") -> None:

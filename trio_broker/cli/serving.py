@@ -3,34 +3,49 @@
 import gc
 import secrets
 import signal
-import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import click
 import trio
 from attrs import frozen
 
-from mqttcore.broker import Broker, Policy
+from mqttcore.broker import Broker
 from mqttcore.limits import Limits
 from trio_broker.limits import ServerLimits
-from trio_broker.listeners import Listener, open_sockets
+from trio_broker.listeners import Listener
 from trio_broker.logs import EventLog, Level, make_logger
 from trio_broker.server import Performer, Server, perform_nothing
+from trio_broker.watch import Signature, next_change
 
 if sys.platform != "win32":
     import resource
 
-LOCAL = ("127.0.0.1", "::1")
-"""Where a broker without --bind listens: nobody else's machine reaches it."""
 RETRY = 60.0
 """Seconds until a background task that failed is started again."""
 STOP = (signal.SIGINT, signal.SIGTERM)
 
 Task = Callable[[EventLog], Awaitable[None]]
 """Runs beside the server for as long as that does; what it has to say goes into the log."""
+
+
+@frozen(kw_only=True)
+class Reload:
+    """How a running broker follows its files: `apply` reads them again and logs what has come of it.
+
+    It does so on SIGHUP and, if `watch`, when the signature of `sources` is another than `seen`, which was taken before
+    they were read first.
+    """
+
+    apply: Callable[[Server], Awaitable[None]]
+    sources: Callable[[], Iterable[Path]]
+    seen: Signature
+    watch: bool
 
 
 @frozen(kw_only=True)
@@ -43,23 +58,7 @@ class Plan:
     banner: str
     perform: Performer = perform_nothing
     tasks: Sequence[Task] = ()
-
-
-def listen(
-    number: int, bind: Sequence[str], limits: ServerLimits, policy: Policy, *, option: str = "--port",
-    context: ssl.SSLContext | None = None, websocket: bool = False,
-) -> list[Listener]:  # fmt: skip
-    """Listeners for one port on all addresses. Raises ConfigurationError, which names `option`."""
-    sockets = open_sockets(
-        bind or LOCAL, number, limits.listen_backlog, optional=() if bind else LOCAL[1:], option=option
-    )
-    return [Listener(socket=sock, policy=policy, tls=context, websocket=websocket) for sock in sockets]
-
-
-def close(listeners: Sequence[Listener]) -> None:
-    """Close the sockets of listeners that will not be served."""
-    for listener in listeners:
-        listener.socket.close()
+    reload: Reload | None = None
 
 
 def run_plan(planned: Plan, log_format: Literal["text", "json"], log_level: Level) -> None:
@@ -88,12 +87,46 @@ async def _run(server: Server, planned: Plan) -> None:
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(*STOP) as signals:
                 await nursery.start(server.serve, planned.listeners)
+                if planned.reload is not None:
+                    await background.start(_follow, server, planned.reload)
                 click.echo(planned.banner)
                 async for _ in signals:
                     server.stop()
                     break
             # Outside, a signal has its default effect again.
         background.cancel_scope.cancel()
+
+
+async def _follow(server: Server, reload: Reload, *, task_status: trio.TaskStatus[None]) -> None:
+    """Reload whenever that is asked for; once only if it is while a reload is under way."""
+    ask, asked = trio.open_memory_channel[None](1)
+    async with trio.open_nursery() as nursery:
+        if sys.platform != "win32":
+            await nursery.start(_ask_on_signal, ask)
+        if reload.watch:
+            nursery.start_soon(_keep_running, partial(_ask_on_change, reload, ask), server.log)
+        task_status.started()
+        async for _ in asked:
+            try:
+                await reload.apply(server)
+            except Exception as error:
+                server.log.failure("internal_error", error)
+
+
+async def _ask_on_signal(ask: trio.MemorySendChannel[None], *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            with suppress(trio.WouldBlock):
+                ask.send_nowait(None)
+
+
+async def _ask_on_change(reload: Reload, ask: trio.MemorySendChannel[None], _log: EventLog) -> None:
+    seen = reload.seen
+    while True:
+        seen = await next_change(reload.sources, seen)
+        with suppress(trio.WouldBlock):
+            ask.send_nowait(None)
 
 
 async def _keep_running(task: Task, log: EventLog) -> None:

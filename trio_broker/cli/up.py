@@ -11,7 +11,8 @@ import jwt
 import trio
 
 from trio_broker.cli import typed
-from trio_broker.cli.planning import plan
+from trio_broker.cli.planning import deploy, plan
+from trio_broker.cli.profile_option import profile_option
 from trio_broker.cli.serving import raise_file_limit, run_plan
 from trio_broker.errors import ConfigurationError
 from trio_broker.logs import EventLog, Level
@@ -99,12 +100,15 @@ class _TokenFile:
 @click.command()
 @click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), default=SESSION_DIRECTORY,
               show_default=True, help="The session directory: keys, certificates, the token.")  # fmt: skip
+@profile_option
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a limit; see trio-broker limits.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
-def up(directory: Path, settings: tuple[str, ...], log_format: Literal["text", "json"], log_level: Level) -> None:
+def up(
+    directory: Path, profile: str, settings: tuple[str, ...], log_format: Literal["text", "json"], log_level: Level
+) -> None:
     """Run a broker for development on this machine, with everything that clients need to get in.
 
     Port 1883 is open, 8883 is TLS with X.509 or else a token, 8884 and 18883 are TLS with a service account token, and
@@ -112,7 +116,7 @@ def up(directory: Path, settings: tuple[str, ...], log_format: Literal["text", "
     is replaced in time, and its issuer; what is there and still good is used again.
     """
     try:
-        limits, server_limits = parse_settings(settings)
+        wanted_limits = parse_settings(settings)
         raise_file_limit()
         now = time.time()
         authority = open_authority(directory, now)
@@ -120,17 +124,16 @@ def up(directory: Path, settings: tuple[str, ...], log_format: Literal["text", "
         client_certificate(certificate, key, ACCOUNT, authority, now)
         token = _TokenFile(directory)
         token.refresh()
-        planned = plan(
+        deployment = deploy(
             _configuration(authority.roots_pem),
-            limits=limits,
-            server_limits=server_limits,
+            profile=profile,
+            settings=wanted_limits,
             bind=(),
             tokens=TokensLocal(directory),
             resolve={},
-            tasks=[token.keep],
-            epilogue=_epilogue(directory),
             elsewhere="manifests of your own and `trio-broker run`",
         )
+        planned = plan(deployment, tasks=[token.keep], epilogue=_epilogue(directory))
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
     run_plan(planned, log_format, log_level)
