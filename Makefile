@@ -1,15 +1,18 @@
 # make run     start the broker            make test     lint, types, tests
 # make interop tests with real clients     make docs     regenerate what is generated
+# make fuzz    look for inputs that break something: TIME=60 seconds for each target, or for TARGET=packets
 #
 # PYTHON=python3.13 chooses the interpreter of a new .venv; ARGS='--port 0' goes to "trio-broker run".
 
 PYTHON ?= python3
 ARGS ?=
+TIME ?= 60
+TARGET ?=
 VENV := .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: run test interop docs clean
+.PHONY: run test interop fuzz docs clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed-broker
@@ -19,7 +22,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='trio_broker/*'
 	$(BIN)/coverage report --include='mqttcore/*'
 
@@ -27,11 +32,15 @@ interop: $(VENV)/.installed-test
 	tests/interop/install
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m interop tests/interop
 
+fuzz: $(VENV)/.installed-fuzz
+	$(BIN)/python -m fuzz --time $(TIME) $(TARGET)
+
 docs: $(VENV)/.installed-test
 	$(BIN)/python docs/generate_states.py
+	$(BIN)/python docs/generate_conformance.py
 
 clean:
-	rm -rf $(VENV) .interop build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .interop .fuzz build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
