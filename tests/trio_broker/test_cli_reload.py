@@ -1,6 +1,8 @@
 """The command follows its files: on SIGHUP, and with --watch by itself."""
 
 import json
+import os
+import pty
 import signal
 import ssl
 import sys
@@ -18,7 +20,7 @@ import yaml
 from mqttcore import Connect, Publish, ReasonCode
 from tests.trio_broker.deployments import MANUAL, free_port, listener, port, server_pair
 from tests.trio_broker.support import running, until
-from tests.trio_broker.test_cli_run import Process, ended, mistake, started
+from tests.trio_broker.test_cli_run import COMMAND, Process, ended, mistake, started
 from trio_broker.cli.serving import Reload, _follow
 from trio_broker.client import Client, ClientError, open_client
 from trio_broker.pki_files import ROOTS_FILE
@@ -328,3 +330,21 @@ async def test_certificate_files_are_noticed(tmp_path: Path, log: Log) -> None:
 def test_watching_needs_something_to_watch(capsys: pytest.CaptureFixture[str]) -> None:
     line = mistake(capsys, "run", "--port=0", "--watch")
     assert line == "--watch has nothing to watch: there are neither manifests nor a TLS certificate"
+
+
+def test_a_broker_whose_terminal_is_closed_ends() -> None:
+    """The system says so with SIGHUP, too: nobody could end a broker that went on."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [*COMMAND, "run", "--port", "0"])
+    try:
+        output = b""
+        while b"Ctrl-C" not in output:
+            output += os.read(terminal, 65_536)
+        os.kill(child, signal.SIGHUP)
+        while b"nothing to reload" not in output:  # with its terminal it stays
+            output += os.read(terminal, 65_536)
+    finally:
+        os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -13,7 +13,7 @@ from mqttcore.limits import Limits
 from trio_broker.cli import PROGRAM, program_version, typed
 from trio_broker.cli.manifest_options import ManifestOptions, manifest_options
 from trio_broker.cli.profile_option import profile_option
-from trio_broker.cli.serving import Plan, Reload, raise_file_limit, run_plan
+from trio_broker.cli.serving import Plan, Reload, raise_file_limit, run_plan, survive_hangup
 from trio_broker.errors import ConfigurationError
 from trio_broker.limits import ServerLimits
 from trio_broker.listeners import Listener, close_listeners, open_listeners
@@ -106,6 +106,7 @@ def run(
     manifests say. Without, the broker lets everybody in. SIGHUP has it read all files again; what is wrong with them is
     logged, and then nothing changes.
     """
+    survive_hangup()
     try:
         wanted_limits = parse_settings(settings)
         raise_file_limit()

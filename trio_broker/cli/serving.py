@@ -1,6 +1,7 @@
 """The broker as a process: listeners, background tasks and signals, whatever they were planned from."""
 
 import gc
+import os
 import secrets
 import signal
 import sys
@@ -29,6 +30,8 @@ if sys.platform != "win32":
 RETRY = 60.0
 """Seconds until a background task that failed is started again."""
 STOP = (signal.SIGINT, signal.SIGTERM)
+STANDARD_INPUT = 0
+"""Its file descriptor."""
 
 Task = Callable[[EventLog], Awaitable[None]]
 """Runs beside the server for as long as that does; what it has to say goes into the log."""
@@ -114,9 +117,13 @@ async def _follow(server: Server, reload: Reload, *, task_status: trio.TaskStatu
 
 
 async def _ask_on_signal(ask: trio.MemorySendChannel[None], *, task_status: trio.TaskStatus[None]) -> None:
+    has_terminal = os.isatty(STANDARD_INPUT)
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         task_status.started()
         async for _ in signals:
+            if has_terminal and not os.isatty(STANDARD_INPUT):  # whoever had it open has closed it
+                signal.raise_signal(signal.SIGTERM)
+                return
             with suppress(trio.WouldBlock):
                 ask.send_nowait(None)
 
@@ -138,6 +145,12 @@ async def _keep_running(task: Task, log: EventLog) -> None:
         except Exception as error:
             log.failure("background_task_failed", error)
             await trio.sleep(RETRY)
+
+
+def survive_hangup() -> None:
+    """Have SIGHUP, which asks for a reload, not end the process before there is anything to reload."""
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def raise_file_limit() -> None:

@@ -204,12 +204,12 @@ class Rule:
 
 @frozen
 class Authorization:
-    """A BrokerAuthorization; without rules it denies everything."""
+    """A BrokerAuthorization; without rules it denies everything. `cache` makes no difference here."""
 
     name: str
     namespace: str
     rules: tuple[Rule, ...] = ()
-    cache: bool = True
+    cache: bool = field(default=True, eq=False)
 
 
 @frozen(kw_only=True)
