@@ -144,11 +144,17 @@ class Wire:
         """End the connection now."""
         self._nursery.cancel_scope.cancel()
 
-    def close(self) -> None:
-        """End the connection when the peer has read what it was sent last, or has had its time for that."""
+    def close(self, expected: bool) -> None:
+        """End the connection when the peer has read what it was sent last, or has had its time for that.
+
+        One that has taken its leave itself, as `expected` says, need not be waited for where only TCP is to be closed.
+        """
         if self.closing or self._over:
             return
         self.closing = True
+        if expected and not self._draining and isinstance(self.pipe, TcpPipe):
+            self.abort()
+            return
         self.wake()
         self._eof, self._drained = trio.Event(), trio.Event()
         if not self._draining:

@@ -217,7 +217,7 @@ class Server:
                         elif action.abrupt:
                             wire.abort()
                         else:
-                            wire.close()
+                            wire.close(action.expected)
                     except Exception as error:
                         self.failed(action.link, error)
         deadline = self.broker.next_deadline()

@@ -20,10 +20,14 @@ class Flush:
 
 @frozen(eq=False)
 class Close:
-    """The broker is done with the link. Not `abrupt`: let the output reach its reader first, within a bounded time."""
+    """The broker is done with the link. Not `abrupt`: let the output reach its reader first, within a bounded time.
+
+    `expected` says that the client has taken its leave with DISCONNECT and waits for nothing.
+    """
 
     link: "Link"
     abrupt: bool
+    expected: bool
 
 
 @frozen(eq=False)

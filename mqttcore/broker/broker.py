@@ -51,7 +51,7 @@ class Broker:
         self, limits: Limits | None = None, *, seed: bytes, wall_offset: float, report_traffic: bool = False
     ) -> None:
         limits = Limits() if limits is None else limits
-        self._links: set[Link] = set()
+        self._links: dict[Link, None] = {}  # in the order of their opening, so that the same calls do the same
         self._ports: WeakValueDictionary[Policy, Port] = WeakValueDictionary()
         self._actions: list[Action] = []
         self._deadlines = Deadlines()
@@ -111,7 +111,7 @@ class Broker:
     def open(self, now: float, transport: Transport, policy: Policy) -> Link:
         """A connection has been made; its first packet must be a CONNECT within `connect_timeout` seconds."""
         link = Link(transport, self._port(policy), now)
-        self._links.add(link)
+        self._links[link] = None
         self._deadlines.arm(link, link.next_deadline())
         return link
 
@@ -300,12 +300,12 @@ class Broker:
 
     def _on_closed(self, link: Link, event: ConnectionClosed, now: float, *, abrupt: bool = False) -> None:
         link.closed = True
-        self._links.discard(link)
+        self._links.pop(link, None)
         self._handshake.forget(link)
         self._deadlines.disarm(link)
         if link.out and not abrupt:
             self._distributor.mark(link)
-        self._actions.append(Close(link, abrupt))  # [MQTT-3.14.4-2]
+        self._actions.append(Close(link, abrupt, event.by == "peer" and not link.out))  # [MQTT-3.14.4-2]
         if link.session is None:
             refused = reports.Refused(
                 transport=link.transport, client_id=link.client_id, reason_code=event.reason_code, reason=event.reason
