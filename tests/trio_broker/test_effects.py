@@ -148,7 +148,7 @@ class Gate:
         self.open = threading.Event()
         self.inside = 0
         self._lock = threading.Lock()
-        monkeypatch.setattr("trio_broker.effects._verify_password", self.verify)
+        monkeypatch.setattr("trio_broker.effects.verify_password", self.verify)
 
     def verify(self, _hash: str, _password: bytes) -> bool:
         with self._lock:

@@ -64,7 +64,7 @@ async def finish(stream: trio.abc.Stream) -> None:
 
 async def _connect(host: str, port: int) -> trio.abc.Stream:
     try:
-        return await trio.open_tcp_stream(host, port)
+        return await trio.open_tcp_stream(host, port)  # [MQTT-4.2.0-1]
     except OSError as exc:
         raise ClientError(f"cannot connect to {_host_header(host, port)}: {_connect_problem(exc)}") from exc
 

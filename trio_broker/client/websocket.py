@@ -55,7 +55,7 @@ class WebSocketStream(trio.abc.Stream):
         self._watched = watched
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """The next message's bytes (never split: `max_bytes` is not looked at); b"" at the end.
+        """The next message's bytes (never split: `max_bytes` is not looked at); b"" at the end. [MQTT-6.0.0-2]
 
         Raises trio.BrokenResourceError when the peer sends text or the connection breaks.
         """
@@ -119,7 +119,7 @@ async def _hold_websocket(
                     watched,  # type: ignore[arg-type]  # any stream will do; the annotation is too narrow
                     host,
                     path,
-                    subprotocols=[SUBPROTOCOL],
+                    subprotocols=[SUBPROTOCOL],  # [MQTT-6.0.0-3]
                     max_message_size=RECEIVED_MESSAGE,
                     receive_buffer_size=READ_SIZE,
                 )

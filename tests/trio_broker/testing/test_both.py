@@ -1,7 +1,10 @@
 """What a broker in a thread and one in memory have in common."""
 
+from contextlib import suppress
+
 import pytest
 import trio
+from argon2 import PasswordHasher
 
 from mqttcore import Connect, Publish, ReasonCode, Subscription, Will
 from mqttcore.codes import V311
@@ -137,15 +140,15 @@ async def test_who_is_not_connected_can_neither_be_cut_nor_expire(broker: AnyBro
 
 @both()
 async def test_time_moves_on_and_what_was_due_was_done_in_its_order(broker: AnyBroker) -> None:
-    will = Will(topic="gone", will_delay_interval=5, message_expiry_interval=10, retain=True, payload=b"x")
-    async with connected(broker, Connect(client_id="a", session_expiry_interval=30, will=will)):
+    will = Will(topic="gone", will_delay_interval=500, message_expiry_interval=1000, retain=True, payload=b"x")
+    async with connected(broker, Connect(client_id="a", session_expiry_interval=3000, will=will)):
         broker.cut("a")
-    broker.clock.advance(4)
+    broker.clock.advance(400)
     assert broker.received == []
-    broker.clock.advance(5)  # the Will has been published 4 seconds ago
+    broker.clock.advance(500)  # the Will has been published 400 seconds ago
     async with connected(broker, Connect(client_id="b")) as client:
         await client.subscribe(Subscription("gone"))
-        assert (await client.receive()).message_expiry_interval in (5, 6)
+        assert (await client.receive()).message_expiry_interval == pytest.approx(600, abs=30)
     before = broker.clock.time()
     broker.clock.advance(3600)
     assert broker.clock.time() - before == pytest.approx(3600, abs=30)
@@ -167,12 +170,12 @@ async def test_a_client_that_is_silent_for_too_long_is_disconnected(broker: AnyB
 
 @both(manifests=MANIFEST)
 async def test_tokens(broker: AnyBroker) -> None:
-    token = broker.token("account", lifetime=60, attributes={"group": "fleet"})
+    token = broker.token("account", lifetime=1000, attributes={"group": "fleet"})
     async with connected(broker, with_token("a", token), port=TOKENS):
         assert broker.sessions["a"].attributes["group"] == "fleet"
-        broker.clock.advance(59)
+        broker.clock.advance(900)
         assert broker.sessions["a"].connected
-        broker.clock.advance(2)
+        broker.clock.advance(101)
         await broker.wait_for_async(Disconnected, client_id="a", reason="the credential has expired")
     for refused in (token, broker.token("account", audience="other")):
         with pytest.raises(ClientError, match="0x87"):
@@ -235,6 +238,37 @@ async def test_manifests_are_changed(broker: AnyBroker) -> None:
         broker.reload(MANIFEST.replace("Ref: tokens", "Ref: tokenz").replace("Ref: rules", "Ref: rulez"))
 
 
+PASSWORDS = """\
+apiVersion: mqttbroker.iotoperations.azure.com/v1
+kind: BrokerListener
+metadata: {name: default}
+spec:
+  ports: [{port: 1883, authenticationRef: passwords}]
+---
+apiVersion: mqttbroker.iotoperations.azure.com/v1
+kind: BrokerAuthentication
+metadata: {name: passwords}
+spec:
+  authenticationMethods: [{method: Password, passwordSettings: {secretName: users}}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: users}
+stringData:
+  ann: HASH
+""".replace("HASH", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("sesame"))
+
+
+@both(manifests=PASSWORDS)
+async def test_passwords_and_what_check_warns_about(broker: AnyBroker) -> None:
+    for password in (b"wrong", b"sesame"):
+        with suppress(ClientError):
+            async with connected(broker, Connect(client_id="a", username="ann", password=password)):
+                pass
+    assert [decision.outcome for decision in broker.decisions] == ["denied", "granted"]
+    assert "manifest_warning" in broker.log  # there is no TLS
+
+
 # --------------------------------------------------------------------------------------------- the custom server
 
 
@@ -273,6 +307,15 @@ async def test_the_custom_server_does_what_it_is_told(broker: AnyBroker) -> None
     }
     assert asked[0].headers["x-a"] == "b"
     assert "pw" not in repr(asked[0])
+
+
+@both(manifests=MANIFEST.replace("auth-server:8443", "127.0.0.5"))
+async def test_a_custom_server_may_be_meant_by_its_address(broker: AnyBroker) -> None:
+    broker.custom_server.grant(attributes={"group": "fleet"})
+    assert await outcome(broker) == "granted"
+    broker.reload(MANIFEST.replace("auth-server:8443", "127.0.0.5").replace("1883", "1884"))
+    broker.custom_server.deny()
+    assert await outcome(broker) == "the server denied the client with reason 135"
 
 
 @both(manifests=MANIFEST)

@@ -167,6 +167,25 @@ def test_a_broker_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) 
         raise AssertionError("it has not started")
 
 
+def test_a_broker_that_hangs_when_it_starts_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(threaded, "START_TIMEOUT", 0.05)
+    monkeypatch.setattr(threaded, "STOP_TIMEOUT", 0.05)
+
+    def get_stuck(*_: object) -> None:
+        release.wait()
+
+    monkeypatch.setattr("trio_broker.server.Server.listen", get_stuck)
+    with pytest.raises(BrokerFault, match=r"has not ended within 0.05 seconds(.|\n)*get_stuck") as raised:
+        with run_broker():
+            raise AssertionError("it has not started")
+    assert "has not started within 0.05 seconds" in str(raised.value.__context__)
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "mqtt broker":
+            thread.join()
+
+
 def test_no_wait_is_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threaded, "CALL_TIMEOUT", 0.05)
     monkeypatch.setattr(threaded, "STOP_TIMEOUT", 0.05)
