@@ -1,6 +1,8 @@
 # make run     start the broker            make test     lint, types, tests
 # make interop tests with real clients     make docs     regenerate what is generated
 # make fuzz    look for inputs that break something: TIME=60 seconds for each target, or for TARGET=packets
+# make simulate  twenty clients that are cut off all the time: SEEDS=10000 runs from seed FIRST=0 on, over all cores
+# make model   the broker beside a naive model of it, with new examples, for TIME=60 seconds
 #
 # PYTHON=python3.13 chooses the interpreter of a new .venv; ARGS='--port 0' goes to "trio-broker run".
 
@@ -8,11 +10,13 @@ PYTHON ?= python3
 ARGS ?=
 TIME ?= 60
 TARGET ?=
+SEEDS ?= 10000
+FIRST ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: run test interop fuzz docs clean
+.PHONY: run test interop fuzz simulate model docs clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed-broker
@@ -34,6 +38,12 @@ interop: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-fuzz
 	$(BIN)/python -m fuzz --time $(TIME) $(TARGET)
+
+simulate: $(VENV)/.installed-test
+	$(BIN)/python -m tests.mqttcore.simulation $(SEEDS) --first $(FIRST)
+
+model: $(VENV)/.installed-test
+	$(BIN)/python -m tests.mqttcore.broker.long_model $(TIME)
 
 docs: $(VENV)/.installed-test
 	$(BIN)/python docs/generate_states.py

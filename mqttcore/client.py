@@ -215,7 +215,7 @@ class Client:
             while (expired := session.take_expired(now)) is not None:
                 self._lost(expired)
             delivery = session.next_publish(now)
-            if delivery is None:
+            if delivery is None:  # the quota is used up, for publications alone [MQTT-3.3.4-8] [MQTT-4.9.0-3]
                 return
             outgoing = delivery.owner
             assert isinstance(outgoing, _Outgoing)

@@ -54,7 +54,7 @@ def decode(first: int, body: bytes, version: int) -> p.Packet:
     reader = _DECODERS.get(kind)
     if reader is None or (kind == PacketType.AUTH and version < V5):
         raise MalformedPacket(f"there is no control packet type {kind}")
-    # [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1] [MQTT-3.15.1-1]
+    # [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1] [MQTT-3.15.1-1] [MQTT3-2.2.2-2] [MQTT3-3.14.1-1]
     if first & 0x0F != FIXED_FLAGS[PacketType(kind)]:
         raise MalformedPacket(f"the reserved flags of {PacketType(kind).name} are wrong")
     return reader(body, version)
@@ -93,7 +93,7 @@ def decode_connect(body: bytes, _version: int = V5) -> p.Connect:
         raise MalformedPacket("Will QoS 3 does not exist")
     if not flags & 0x04 and flags & 0x38:  # [MQTT-3.1.2-11] [MQTT-3.1.2-13]
         raise MalformedPacket("Will QoS or Will Retain is set without a Will")
-    if version == V311 and flags & 0x40 and not flags & 0x80:
+    if version == V311 and flags & 0x40 and not flags & 0x80:  # [MQTT3-3.1.2-22]
         raise MalformedPacket("MQTT 3.1.1 has no password without a user name")
     found: dict[str, Any] = {}
     if version == V5:
@@ -213,9 +213,9 @@ def _decode_subscribe(body: bytes, version: int) -> p.Subscribe:
         topic_filter, pos = wire.read_string(body, pos, end)  # [MQTT-3.8.3-1]
         check_topic_filter(topic_filter)
         options, pos = wire.read_byte(body, pos, end)
-        if options & (0xC0 if version == V5 else 0xFC):  # [MQTT-3.8.3-5]
+        if options & (0xC0 if version == V5 else 0xFC):  # [MQTT-3.8.3-5] [MQTT3-3.8.3-4]
             raise MalformedPacket("reserved subscription options are set")
-        if options & 3 == 3:
+        if options & 3 == 3:  # [MQTT3-3.8.3-4]
             raise ProtocolError("QoS 3 does not exist")
         if options >> 4 == 3:
             raise ProtocolError("Retain Handling 3 does not exist")
@@ -367,7 +367,7 @@ def _encode_connect(packet: p.Connect, _version: int) -> bytes:
         raise LocalProtocolError(f"there is no protocol version {version} here; use 4 (MQTT 3.1.1) or 5")
     if packet.authentication_data is not None and packet.authentication_method is None:
         raise LocalProtocolError("Authentication Data needs an Authentication Method")
-    if version == V311 and packet.password is not None and packet.username is None:
+    if version == V311 and packet.password is not None and packet.username is None:  # [MQTT3-3.1.2-22]
         raise LocalProtocolError("MQTT 3.1.1 has no password without a user name")
     flags = packet.clean_start << 1 | (packet.username is not None) << 7 | (packet.password is not None) << 6
     will = b""
@@ -448,7 +448,7 @@ def encode_answer(kind: int, packet_id: int, reason_code: int) -> bytes:
 def _answer_encoder(kind: PacketType, codes: dict[int, ReasonCode]) -> Callable[[Any, int], bytes]:
     def encode_packet(packet: p.PubAck | p.PubRec | p.PubRel | p.PubComp, version: int) -> bytes:
         packet_id = _packet_id(packet.packet_id)
-        if version < V5:
+        if version < V5:  # [MQTT3-3.3.5-2]
             return encode_answer(kind, packet.packet_id, 0)
         code = _code(codes, packet.reason_code, kind.name)
         properties = write_properties(kind, packet)
@@ -486,7 +486,7 @@ def _codes(codes: dict[int, ReasonCode], values: tuple[ReasonCode, ...], name: s
 def _encode_suback(packet: p.SubAck, version: int) -> bytes:
     codes = _codes(SUBACK_CODES, packet.reason_codes, "SUBACK")
     if version < V5:
-        codes = bytes(min(code, 0x80) for code in codes)
+        codes = bytes(min(code, 0x80) for code in codes)  # [MQTT3-3.9.3-2]
         return _frame(PacketType.SUBACK, _packet_id(packet.packet_id) + codes)
     properties = with_length(write_properties(PacketType.SUBACK, packet))
     return _frame(PacketType.SUBACK, _packet_id(packet.packet_id) + properties + codes)
@@ -501,7 +501,7 @@ def _encode_unsubscribe(packet: p.Unsubscribe, version: int) -> bytes:
 
 
 def _encode_unsuback(packet: p.UnsubAck, version: int) -> bytes:
-    if version < V5:
+    if version < V5:  # [MQTT3-3.10.4-5]
         return _frame(PacketType.UNSUBACK, _packet_id(packet.packet_id))
     codes = _codes(UNSUBACK_CODES, packet.reason_codes, "UNSUBACK")
     properties = with_length(write_properties(PacketType.UNSUBACK, packet))

@@ -63,7 +63,7 @@ class Connection:
         self._last_sent = now
         self._ping_sent: float | None = None
         self._connect_deadline = now + limits.connect_timeout
-        self._aliases: dict[int, str] = {}  # the peer's
+        self._aliases: dict[int, str] = {}  # the peer's; like ours, of this connection alone [MQTT-3.3.2-7]
         self._own_aliases: dict[str, int] = {}
         self._aliased_topics: dict[int, str] = {}
         self._connect: p.Connect | None = None  # without its secrets and its Will
@@ -98,7 +98,7 @@ class Connection:
 
     def next_event(self) -> Event | None:
         """The next event, None when more bytes (or, for a server, its own CONNACK or AUTH) are needed first."""
-        if self._ending is None and self.phase is not Phase.CLOSED:
+        if self._ending is None and self.phase is not Phase.CLOSED:  # [MQTT-3.1.4-6]
             if not self.paused:
                 try:
                     packet = self._next_packet()
@@ -148,7 +148,7 @@ class Connection:
         elif isinstance(packet, p.PingResp):
             self._ping_sent = None
         self.phase = next_phase
-        if next_phase is Phase.CLOSED:
+        if next_phase is Phase.CLOSED:  # [MQTT-4.13.2-1]
             code = packet.reason_code if isinstance(packet, p.Disconnect | p.ConnAck) else ReasonCode.SUCCESS
             self._ending = ConnectionClosed(code, f"{_name(packet)} 0x{code:02X} from the peer", "peer")
         return packet
@@ -163,7 +163,8 @@ class Connection:
             self._answerable = True
         elif name in (PROTOCOL_NAME, _OLD_PROTOCOL_NAME):
             self.version = V311
-            self._answerable = level < V311  # "unacceptable protocol level"; 3.1.1 has no code for what else is wrong
+            # "Unacceptable protocol level"; 3.1.1 has no code for what else is wrong. [MQTT3-3.1.2-2]
+            self._answerable = level < V311
 
     def _received_connect(self, packet: p.Connect) -> None:
         self._connect = evolve(packet, password=None, authentication_data=None, will=None)
@@ -223,7 +224,7 @@ class Connection:
                 f"Topic Alias {alias} is above the maximum of {self.topic_alias_maximum}",
                 ReasonCode.TOPIC_ALIAS_INVALID,
             )
-        if packet.topic:
+        if packet.topic:  # [MQTT-3.3.2-10] [MQTT-3.3.2-12]
             self._aliases[alias] = packet.topic
             return packet
         topic = self._aliases.get(alias)
@@ -257,6 +258,8 @@ class Connection:
         elif isinstance(packet, p.Connect):
             if packet.protocol_version < V5 and packet.authentication_method is not None:
                 raise LocalProtocolError("MQTT 3.1.1 has no Authentication Method")
+            if packet.protocol_version < V5 and not packet.client_id and not packet.clean_start:  # [MQTT3-3.1.3-7]
+                raise LocalProtocolError("MQTT 3.1.1 has no lasting session without a client identifier")
             self._send(packet, packet.protocol_version)
             self._sent_connect(packet, now)
         else:
@@ -271,7 +274,7 @@ class Connection:
                 self._sent_connack(packet, now)
         self._last_sent = now
         self.phase = next_phase
-        if next_phase is Phase.CLOSED:
+        if next_phase is Phase.CLOSED:  # [MQTT-3.14.4-2] [MQTT-4.13.2-1]
             code = packet.reason_code if isinstance(packet, p.Disconnect | p.ConnAck) else ReasonCode.SUCCESS
             self._ending = ConnectionClosed(code, f"{_name(packet)} 0x{code:02X} was sent", "us")
 
@@ -311,7 +314,7 @@ class Connection:
 
     def _send(self, packet: p.Packet, version: int) -> None:
         if version < V5 and isinstance(packet, p.Disconnect) and self.role is SERVER:
-            return  # MQTT 3.1.1 has no DISCONNECT from the server: it only closes
+            return  # MQTT 3.1.1 has no DISCONNECT from the server: it only closes [MQTT3-3.1.4-2]
         if (
             not self.problem_information  # [MQTT-3.1.2-29]
             and self.role is SERVER
@@ -320,6 +323,9 @@ class Connection:
             packet = _without_problem_information(packet)
         data = encode(packet, version)
         if len(data) > self.peer_maximum_packet_size:  # [MQTT-3.1.2-24]
+            # [MQTT-3.2.2-19] [MQTT-3.2.2-20] [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3] [MQTT-3.6.2-2]
+            # [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3] [MQTT-3.9.2-1] [MQTT-3.9.2-2] [MQTT-3.11.2-1] [MQTT-3.11.2-2]
+            # [MQTT-3.14.2-3] [MQTT-3.14.2-4] [MQTT-3.15.2-2] [MQTT-3.15.2-3]
             data = encode(_without_problem_information(packet), version)
             if len(data) > self.peer_maximum_packet_size:  # [MQTT-3.2.2-15]
                 raise PacketTooLarge(
@@ -393,14 +399,14 @@ class Connection:
         elif self.connected and self.version == V5:  # [MQTT-4.13.1-1]
             shown = code if code in DISCONNECT_CODES else ReasonCode.PROTOCOL_ERROR
             self._last_word(p.Disconnect(shown, reason_string=word))
-        self.close(code, word, "us")
+        self.close(code, word, "us")  # [MQTT-3.1.4-1] [MQTT-4.13.2-1] [MQTT3-4.8.0-1]
 
     def _refuse(self, code: ReasonCode, word: str) -> None:
         if self.phase is Phase.START:
             if not self._answerable:
-                return  # nothing tells what the peer would understand [MQTT-3.1.4-1]
-            if self.version < V5:
-                code = ReasonCode.UNSUPPORTED_PROTOCOL_VERSION  # whatever else is wrong
+                return  # nothing tells what the peer would understand [MQTT3-3.1.4-1] [MQTT3-3.2.2-6]
+            if self.version < V5:  # whatever else is wrong [MQTT3-3.1.2-2]
+                code = ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
         shown = code if code in CONNACK_CODES else ReasonCode.PROTOCOL_ERROR
         self._last_word(p.ConnAck(reason_code=shown, reason_string=word))
 
@@ -448,7 +454,7 @@ class Connection:
             )
         elif self.role is SERVER:  # [MQTT-3.1.2-22]
             word = f"nothing was received for 1.5 times the Keep Alive of {self.keep_alive} seconds"
-            if self.version == V5:
+            if self.version == V5:  # [MQTT3-3.1.2-24]
                 self._last_word(p.Disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT, reason_string=word))
             self.close(ReasonCode.KEEP_ALIVE_TIMEOUT, word, "timeout")
         elif self._ping_sent is None:  # [MQTT-3.1.2-20]

@@ -130,7 +130,7 @@ def _table() -> _Table:
     table: _Table = {
         (Phase.START, CLIENT, Trigger.CONNECT): Phase.CONNECTING,  # [MQTT-3.1.0-1]
         (Phase.START, CLIENT, Trigger.CONNECT_WITH_METHOD): Phase.AUTHENTICATING,
-        (Phase.CONNECTING, SERVER, Trigger.CONNACK): Phase.CONNECTED,
+        (Phase.CONNECTING, SERVER, Trigger.CONNACK): Phase.CONNECTED,  # [MQTT-3.2.0-2] [MQTT3-3.2.0-1]
         (Phase.CONNECTING, SERVER, Trigger.CONNACK_REFUSED): Phase.CLOSED,  # [MQTT-3.2.2-7]
         (Phase.CONNECTING, CLIENT, Trigger.DISCONNECT): Phase.CLOSED,
         # With a method the client sends nothing but AUTH and DISCONNECT before CONNACK. [MQTT-3.1.2-30]
@@ -141,7 +141,7 @@ def _table() -> _Table:
         (Phase.CHALLENGED, CLIENT, Trigger.AUTH_CONTINUE): Phase.AUTHENTICATING,  # [MQTT-4.12.0-3]
         (Phase.CHALLENGED, SERVER, Trigger.CONNACK_REFUSED): Phase.CLOSED,
         (Phase.CHALLENGED, CLIENT, Trigger.DISCONNECT): Phase.CLOSED,
-        (Phase.CONNECTED_WITH_METHOD, CLIENT, Trigger.AUTH_REAUTHENTICATE): Phase.REAUTHENTICATING,
+        (Phase.CONNECTED_WITH_METHOD, CLIENT, Trigger.AUTH_REAUTHENTICATE): Phase.REAUTHENTICATING,  # [MQTT-4.12.0-7]
         (Phase.REAUTHENTICATING, SERVER, Trigger.AUTH_SUCCESS): Phase.CONNECTED_WITH_METHOD,
         (Phase.REAUTHENTICATING, SERVER, Trigger.AUTH_CONTINUE): Phase.RECHALLENGED,
         (Phase.RECHALLENGED, CLIENT, Trigger.AUTH_CONTINUE): Phase.REAUTHENTICATING,

@@ -70,6 +70,6 @@ def matches(topic_filter: str, topic: str) -> bool:
     for index, level in enumerate(filter_levels):
         if level == "#":
             return True
-        if index == len(topic_levels) or level not in ("+", topic_levels[index]):
+        if index == len(topic_levels) or level not in ("+", topic_levels[index]):  # [MQTT-4.7.3-4]
             return False
     return len(filter_levels) == len(topic_levels)

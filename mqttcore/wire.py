@@ -72,10 +72,10 @@ def read_string(data: bytes, pos: int, end: int) -> tuple[str, int]:
 def decode_string(raw: bytes) -> str:
     """The text of a UTF-8 Encoded String, section 1.5.4."""
     try:
-        text = raw.decode()  # strict: no surrogates, no overlong forms [MQTT-1.5.4-1]
+        text = raw.decode()  # strict: no surrogates, no overlong forms [MQTT-1.5.4-1] [MQTT3-1.4.0-1]
     except UnicodeDecodeError:
         raise MalformedPacket("a string is not well-formed UTF-8") from None
-    if "\0" in text:  # [MQTT-1.5.4-2]
+    if "\0" in text:  # [MQTT-1.5.4-2] [MQTT-4.7.3-2]
         raise MalformedPacket("a string holds the character U+0000")
     return text
 
@@ -120,14 +120,14 @@ def write_variable_byte_integer(value: int) -> bytes:
 
 def write_binary(value: bytes) -> bytes:
     """Binary Data, section 1.5.6."""
-    if len(value) > 65535:
+    if len(value) > 65535:  # [MQTT-4.7.3-3]
         raise LocalProtocolError(f"a field of {len(value)} bytes is over the limit of 65,535")
     return TWO_BYTES[len(value)] + value
 
 
 def write_string(value: str) -> bytes:
     """A UTF-8 Encoded String, section 1.5.4."""
-    if "\0" in value:  # [MQTT-1.5.4-2]
+    if "\0" in value:  # [MQTT-1.5.4-2] [MQTT-4.7.3-2]
         raise LocalProtocolError("a string must not hold the character U+0000")
     try:
         raw = value.encode()  # [MQTT-1.5.4-1]

@@ -125,7 +125,7 @@ def check(cable: Cable, *, cuts: int) -> None:
     for arrived, published in ((there, PUBLISHED), (back, FROM_SERVER)):
         count = Counter(arrived)
         assert set(count) == set(published)
-        for body, qos in published.items():  # [MQTT-4.3.3-10]: QoS 2 exactly once
+        for body, qos in published.items():  # QoS 2 exactly once
             assert 1 <= count[body] <= (1 if qos == 2 else 1 + cuts)
         for level in (1, 2):  # first arrivals are in order
             bodies = [body for body, qos in published.items() if qos == level]
@@ -141,6 +141,7 @@ def check(cable: Cable, *, cuts: int) -> None:
 SPEEDS = [(1, 1), (9, 1), (1, 9), (1000, 1), (1, 1000), (4, 4)]
 
 
+@pytest.mark.conformance("MQTT-4.3.3-10")
 @pytest.mark.parametrize("speed", SPEEDS)
 @pytest.mark.parametrize("receive_maximum", [None, 1])
 def test_a_cut_at_every_place(speed: tuple[int, int], receive_maximum: int | None) -> None:
@@ -188,16 +189,18 @@ def test_a_server_that_has_lost_the_session_after_a_cut_at_every_place(speed: tu
 # ------------------------------------------------------------------------------------------------- the session
 
 
+@pytest.mark.conformance("MQTT-3.2.2-4")
 def test_a_session_that_the_client_knows_nothing_of() -> None:
     client = Client(AGAIN, 0.0)
     client.take_output()
-    [closed] = tell(client, p.ConnAck(session_present=True))  # [MQTT-3.2.2-4]
+    [closed] = tell(client, p.ConnAck(session_present=True))
     assert isinstance(closed, ConnectionClosed)
     assert (closed.by, closed.reason_code) == ("us", ReasonCode.PROTOCOL_ERROR)
     [word] = sent(client)
     assert isinstance(word, p.Disconnect)
 
 
+@pytest.mark.conformance("MQTT-3.1.2-4", "MQTT-3.2.2-5")
 @pytest.mark.parametrize("connect", [FIRST, AGAIN])
 def test_without_a_session_at_the_server_what_was_sent_is_lost_and_what_was_not_is_sent(connect: p.Connect) -> None:
     first = connected(connack=p.ConnAck(receive_maximum=2))
@@ -206,7 +209,7 @@ def test_without_a_session_at_the_server_what_was_sent_is_lost_and_what_was_not_
     first.receive_eof(0.0)
     second = Client(connect, 0.0, session=first.session)
     assert second.pending == 4
-    assert tell(second, p.ConnAck()) == [  # [MQTT-3.1.2-4] [MQTT-3.2.2-5]
+    assert tell(second, p.ConnAck()) == [
         Delivered(numbers[0], LOST),
         Delivered(numbers[1], LOST),
         p.ConnAck(),
@@ -241,6 +244,7 @@ def test_numbers_go_on_in_a_session_that_is_resumed() -> None:
     ]
 
 
+@pytest.mark.conformance("MQTT-3.1.2-23", "MQTT-4.4.0-1", "MQTT-3.3.1-1", "MQTT-3.3.2-7", "MQTT-4.3.3-7")
 def test_what_is_sent_again() -> None:
     first = connected(connack=p.ConnAck(topic_alias_maximum=5))
     publish = p.Publish("t", b"x", qos=1, topic_alias=3, message_expiry_interval=60)
@@ -250,7 +254,7 @@ def test_what_is_sent_again() -> None:
     second = Client(AGAIN, 10.0, session=first.session)
     second.take_output()
     tell(second, p.ConnAck(session_present=True), now=100.0)
-    assert sent(second) == [  # [MQTT-4.4.0-1] [MQTT-3.3.1-1] [MQTT-3.3.2-7] [MQTT-4.3.3-7]
+    assert sent(second) == [
         p.PubRel(2),
         p.Publish("t", b"x", qos=1, dup=True, packet_id=1, message_expiry_interval=0),
     ]
@@ -279,21 +283,23 @@ def test_a_publication_is_reported_once(answers: list[p.Packet], code: ReasonCod
     assert client.pending == 0
 
 
+@pytest.mark.conformance("MQTT-3.3.4-7", "MQTT-4.9.0-2", "MQTT-3.3.4-8", "MQTT-4.9.0-3")
 def test_a_publication_waits_for_the_servers_receive_maximum() -> None:
     client = connected(connack=p.ConnAck(receive_maximum=2))
-    for qos in (1, 2, 1, 2):  # [MQTT-3.3.4-7] [MQTT-4.9.0-2]
+    for qos in (1, 2, 1, 2):
         client.publish(p.Publish("t", qos=qos), 0.0)
-    client.publish(p.Publish("t"), 0.0)  # [MQTT-3.3.4-8]
+    client.publish(p.Publish("t"), 0.0)
     client.subscribe((p.Subscription("t"),), 0.0)
     assert [type(packet) for packet in sent(client)] == [p.Publish, p.Publish, p.Publish, p.Subscribe]
     tell(client, p.PubRec(2))
-    assert sent(client) == [p.PubRel(2)]  # [MQTT-4.9.0-3]
+    assert sent(client) == [p.PubRel(2)]
     tell(client, p.PubComp(2))
     [third] = sent(client)
     assert isinstance(third, p.Publish)
     assert (third.qos, third.packet_id) == (1, 4)
 
 
+@pytest.mark.conformance("MQTT-3.3.2-5", "MQTT-3.3.2-6")
 def test_what_waited_too_long_is_reported_as_lost() -> None:
     client = connected(connack=p.ConnAck(receive_maximum=1))
     for interval in (None, 5, 60, 5):
@@ -306,7 +312,7 @@ def test_what_waited_too_long_is_reported_as_lost() -> None:
     ]
     [publish] = sent(client)
     assert isinstance(publish, p.Publish)
-    assert publish.message_expiry_interval == 50  # [MQTT-3.3.2-5] [MQTT-3.3.2-6]
+    assert publish.message_expiry_interval == 50
     assert tell(client, p.PubAck(2), now=11.0) == [Delivered(3, ReasonCode.SUCCESS)]
     assert client.pending == 0
 
@@ -327,10 +333,14 @@ def test_what_waits_is_sent_without_its_topic_alias() -> None:
     ]
 
 
+@pytest.mark.conformance(
+    "MQTT-3.2.2-11", "MQTT-3.2.2-14", "MQTT-3.2.2-15", "MQTT-3.2.2-17", "MQTT-3.2.2-18",
+    "MQTT-3.3.2-2", "MQTT-3.3.2-9", "MQTT-3.3.4-6",
+)  # fmt: skip
 @pytest.mark.parametrize(
     ("publish", "connack", "code"),
     [
-        (p.Publish("t", qos=2), p.ConnAck(maximum_qos=1), ReasonCode.QOS_NOT_SUPPORTED),  # [MQTT-3.2.2-11]
+        (p.Publish("t", qos=2), p.ConnAck(maximum_qos=1), ReasonCode.QOS_NOT_SUPPORTED),
         (p.Publish("t", qos=1), p.ConnAck(maximum_qos=0), ReasonCode.QOS_NOT_SUPPORTED),
         (p.Publish("t", retain=True), p.ConnAck(retain_available=False), ReasonCode.RETAIN_NOT_SUPPORTED),
         (p.Publish("t", topic_alias=3), p.ConnAck(topic_alias_maximum=2), ReasonCode.TOPIC_ALIAS_INVALID),
@@ -351,6 +361,7 @@ def test_what_the_server_does_not_take_is_not_published(
     assert (client.take_output(), client.pending) == (b"", 0)
 
 
+@pytest.mark.conformance("MQTT-3.2.2-15")
 def test_what_a_new_connections_server_does_not_take_is_reported() -> None:
     first = connected()
     for qos, size in ((2, 0), (1, 100), (1, 0)):
@@ -360,7 +371,7 @@ def test_what_a_new_connections_server_does_not_take_is_reported() -> None:
     second.take_output()
     assert tell(second, connack) == [
         Delivered(1, ReasonCode.QOS_NOT_SUPPORTED),
-        Delivered(2, ReasonCode.PACKET_TOO_LARGE),  # [MQTT-3.2.2-15]
+        Delivered(2, ReasonCode.PACKET_TOO_LARGE),
         connack,
     ]
     assert len(sent(second)) == second.pending == 1
@@ -379,6 +390,7 @@ def test_the_queue_has_a_bound() -> None:
 # ----------------------------------------------------------------------------------------------- everything else
 
 
+@pytest.mark.conformance("MQTT-2.2.1-3")
 def test_subscribe_and_unsubscribe() -> None:
     client = connected()
     client.publish(p.Publish("t", qos=1), 0.0)
@@ -388,7 +400,7 @@ def test_subscribe_and_unsubscribe() -> None:
         p.Subscribe(subscribe, (p.Subscription("a/#", 1),), subscription_identifier=7),
         p.Unsubscribe(unsubscribe, ("b",), user_properties=(("k", "v"),)),
     ]
-    assert len({1, subscribe, unsubscribe}) == 3  # [MQTT-2.2.1-3]
+    assert len({1, subscribe, unsubscribe}) == 3
     answers: list[p.Packet] = [
         p.UnsubAck(unsubscribe, (ReasonCode.SUCCESS,)),
         p.SubAck(subscribe, (ReasonCode.GRANTED_QOS_1,)),
@@ -431,23 +443,35 @@ def test_nothing_can_be_asked_of_a_server_that_has_not_accepted() -> None:
     assert sent(client) == [FIRST]
 
 
+@pytest.mark.conformance(
+    "MQTT-4.5.0-2",
+    "MQTT-4.6.0-2",
+    "MQTT-4.6.0-3",
+    "MQTT-4.3.2-4",
+    "MQTT-4.3.3-8",
+    "MQTT-4.3.3-10",
+    "MQTT-4.3.3-11",
+    "MQTT-4.3.3-12",
+    "MQTT-4.3.2-5",
+)
 def test_messages_are_acknowledged_as_they_are_taken() -> None:
     client = connected(p.Connect(client_id="c", receive_maximum=2))
     publishes = [p.Publish("t", qos=2, packet_id=9), p.Publish("t", qos=1, packet_id=8), p.Publish("t")]
     client.receive(b"".join(map(encode, publishes)), 0.0)
     for publish, answer in zip(publishes, ([p.PubRec(9)], [p.PubAck(8)], []), strict=True):
         assert client.take_output() == b""
-        assert client.next_event() == publish  # [MQTT-4.5.0-2] [MQTT-4.6.0-2] [MQTT-4.6.0-3]
+        assert client.next_event() == publish
         assert sent(client) == answer
-    assert tell(client, p.Publish("t", qos=2, packet_id=9, dup=True)) == []  # [MQTT-4.3.3-10]
+    assert tell(client, p.Publish("t", qos=2, packet_id=9, dup=True)) == []
     assert sent(client) == [p.PubRec(9)]
     assert tell(client, p.PubRel(9), p.PubRel(9)) == []
     not_found = p.PubComp(9, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)
-    assert sent(client) == [p.PubComp(9), not_found]  # [MQTT-4.3.3-11]
-    assert tell(client, publishes[0]) == publishes[:1]  # [MQTT-4.3.3-12]
-    assert tell(client, publishes[1]) == publishes[1:2]  # [MQTT-4.3.2-5]
+    assert sent(client) == [p.PubComp(9), not_found]
+    assert tell(client, publishes[0]) == publishes[:1]
+    assert tell(client, publishes[1]) == publishes[1:2]
 
 
+@pytest.mark.conformance("MQTT-4.12.0-3", "MQTT-4.12.0-5", "MQTT-4.12.1-1")
 def test_authentication_and_re_authentication() -> None:
     client = Client(p.Connect(authentication_method="m", authentication_data=b"1"), 0.0)
     client.take_output()

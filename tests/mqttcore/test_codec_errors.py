@@ -44,9 +44,18 @@ MINIMAL: dict[int, list[tuple[int, str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.conformance(
+    "MQTT-2.1.3-1",
+    "MQTT-3.6.1-1",
+    "MQTT-3.8.1-1",
+    "MQTT-3.10.1-1",
+    "MQTT-3.14.1-1",
+    "MQTT-3.15.1-1",
+    "MQTT-3.3.1-2",
+    "MQTT-3.3.1-4",
+)
 @pytest.mark.parametrize("version", MINIMAL)
 def test_every_first_byte(version: int) -> None:
-    # [MQTT-2.1.3-1] [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1] [MQTT-3.15.1-1]
     bodies = {first >> 4: bytes.fromhex(body) for first, body in MINIMAL[version]}
     allowed = {first for first, _ in MINIMAL[version]} | {0x31}
     for first in set(range(256)) - set(range(0x32, 0x40)):
@@ -54,15 +63,24 @@ def test_every_first_byte(version: int) -> None:
         assert refusal(first, bodies.get(first >> 4, b""), version) == expected
     with_packet_id = bodies[3][:3] + b"\0\1" + bodies[3][3:]
     for first in range(0x32, 0x40):
-        # [MQTT-3.3.1-2] [MQTT-3.3.1-4]
         accepted = first & 0x06 in (0x02, 0x04)
         assert refusal(first, with_packet_id, version) == (None if accepted else MALFORMED)
 
 
+@pytest.mark.conformance(
+    "MQTT-3.1.2-3",
+    "MQTT-3.1.2-9",
+    "MQTT-3.1.2-11",
+    "MQTT-3.1.2-12",
+    "MQTT-3.1.2-13",
+    "MQTT-3.1.2-16",
+    "MQTT-3.1.2-17",
+    "MQTT-3.1.2-18",
+    "MQTT-3.1.2-19",
+    "MQTT-3.1.3-1",
+)
 @pytest.mark.parametrize("version", MINIMAL)
 def test_every_connect_flag(version: int) -> None:
-    # [MQTT-3.1.2-3] [MQTT-3.1.2-9] [MQTT-3.1.2-11] [MQTT-3.1.2-12] [MQTT-3.1.2-13]
-    # [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.3-1]
     properties = b"\0" if version == V5 else b""
     for flags in range(256):
         username, password, retain, qos, will, clean = (
@@ -89,9 +107,10 @@ def test_every_connect_flag(version: int) -> None:
             assert refusal(0x10, body[:end], version) == MALFORMED
 
 
+@pytest.mark.conformance("MQTT-3.8.3-5")
 @pytest.mark.parametrize("version", MINIMAL)
 def test_every_subscription_option(version: int) -> None:
-    # [MQTT-3.8.3-5]; the codes of QoS 3 and Retain Handling 3 are in section 3.8.3.1
+    # the codes of QoS 3 and Retain Handling 3 are in section 3.8.3.1
     start = bytes.fromhex("0001 00 0001 61" if version == V5 else "0001 0001 61")
     for options in range(256):
         found = refusal(0x82, start + bytes((options,)), version)
@@ -110,27 +129,36 @@ SUCCESS = ReasonCode.SUCCESS
 
 # version, first byte, body around the reason code, and the codes that the packet's section lists
 REASON_CODES: list[tuple[int, int, str, str, set[int]]] = [
-    # [MQTT-3.2.2-8]
     (V5, 0x20, "00", "00", {0, *range(0x80, 0x8B), 0x8C, 0x90, 0x95, 0x97, *range(0x99, 0x9E), 0x9F}),
-    (V5, 0x40, "0001", "", ACKNOWLEDGEMENT),  # [MQTT-3.4.2-1]
+    (V5, 0x40, "0001", "", ACKNOWLEDGEMENT),
     (V5, 0x40, "0001", "00", ACKNOWLEDGEMENT),
-    (V5, 0x50, "0001", "", ACKNOWLEDGEMENT),  # [MQTT-3.5.2-1]
-    (V5, 0x62, "0001", "", RELEASE),  # [MQTT-3.6.2-1]
-    (V5, 0x70, "0001", "", RELEASE),  # [MQTT-3.7.2-1]
-    # [MQTT-3.9.3-2]
+    (V5, 0x50, "0001", "", ACKNOWLEDGEMENT),
+    (V5, 0x62, "0001", "", RELEASE),
+    (V5, 0x70, "0001", "", RELEASE),
     (V5, 0x90, "0001 00 00", "", {0, 1, 2, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2}),
-    (V5, 0xB0, "0001 00 00", "", {0, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91}),  # [MQTT-3.11.3-2]
-    # [MQTT-3.14.2-1]
+    (V5, 0xB0, "0001 00 00", "", {0, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91}),
     (
         V5, 0xE0, "", "",
         {0, 4, *range(0x80, 0x84), 0x87, 0x89, *range(0x8B, 0x91), *range(0x93, 0xA3)},
     ),
-    (V5, 0xF0, "", "04 15 0001 6d", {0x00, 0x18, 0x19}),  # [MQTT-3.15.2-1]
+    (V5, 0xF0, "", "04 15 0001 6d", {0x00, 0x18, 0x19}),
     (V311, 0x20, "00", "", {0, 1, 2, 3, 4, 5}),
     (V311, 0x90, "0001 00", "", {0x00, 0x01, 0x02, 0x80}),
 ]  # fmt: skip
 
 
+@pytest.mark.conformance(
+    "MQTT-3.2.2-8",
+    "MQTT-3.4.2-1",
+    "MQTT-3.5.2-1",
+    "MQTT-3.6.2-1",
+    "MQTT-3.7.2-1",
+    "MQTT-3.9.3-2",
+    "MQTT-3.11.3-2",
+    "MQTT-3.14.2-1",
+    "MQTT-3.15.2-1",
+    "MQTT3-3.9.3-2",
+)
 @pytest.mark.parametrize(("version", "first", "before", "after", "listed"), REASON_CODES)
 def test_every_reason_code(version: int, first: int, before: str, after: str, listed: set[int]) -> None:
     for code in range(256):
@@ -151,6 +179,17 @@ PACKETS_WITH_CODES: list[tuple[int, Any]] = [
 ]
 
 
+@pytest.mark.conformance(
+    "MQTT-3.2.2-8",
+    "MQTT-3.4.2-1",
+    "MQTT-3.5.2-1",
+    "MQTT-3.6.2-1",
+    "MQTT-3.7.2-1",
+    "MQTT-3.9.3-2",
+    "MQTT-3.11.3-2",
+    "MQTT-3.14.2-1",
+    "MQTT-3.15.2-1",
+)
 @pytest.mark.parametrize(("first", "packet"), PACKETS_WITH_CODES)
 def test_no_other_reason_code_is_sent(first: int, packet: Any) -> None:
     listed = next(codes for version, kind, _, _, codes in REASON_CODES if version == V5 and kind == first)
@@ -179,60 +218,60 @@ def test_the_reason_codes_of_connack_in_3_1_1() -> None:
         assert data == bytes((0x20, 2, 0, counterparts.get(ReasonCode(code), 3)))
 
 
-def case(version: int, first: int, body: str, reason_code: ReasonCode) -> tuple[int, int, bytes, ReasonCode]:
-    return version, first, bytes.fromhex(body), reason_code
+def case(version: int, first: int, body: str, reason_code: ReasonCode, *marks: pytest.MarkDecorator) -> Any:
+    return pytest.param(version, first, bytes.fromhex(body), reason_code, marks=marks)
 
 
 @pytest.mark.parametrize(
     ("version", "first", "body", "reason_code"),
     [
         # CONNECT
-        case(V5, 0x10, "0004 4d515454 06 02 0000 00 0000", UNSUPPORTED),  # [MQTT-3.1.2-2]
+        case(V5, 0x10, "0004 4d515454 06 02 0000 00 0000", UNSUPPORTED, pytest.mark.conformance("MQTT-3.1.2-2")),
         case(V5, 0x10, "0004 4d515454 03 02 0000 0000", UNSUPPORTED),
-        case(V5, 0x10, "0006 4d5149736470 03 02 0000 0000", UNSUPPORTED),  # [MQTT-3.1.2-1]
+        case(V5, 0x10, "0006 4d5149736470 03 02 0000 0000", UNSUPPORTED, pytest.mark.conformance("MQTT-3.1.2-1")),
         case(V5, 0x10, "0004 6d717474 05 02 0000 00 0000", UNSUPPORTED),
         case(V5, 0x10, "0004 4d515454", MALFORMED),
         case(V5, 0x10, f"{MQTT5} 02 0000 05 16 0002 0000 0000", PROTOCOL_ERROR),  # 3.1.2.11.10
-        case(V5, 0x10, f"{MQTT5} 02 0000 00 0001 ff", MALFORMED),  # [MQTT-3.1.3-4]
-        case(V5, 0x10, f"{MQTT5} 06 0000 00 0000 00 0001 ff 0000", MALFORMED),  # [MQTT-3.1.3-11]
-        case(V5, 0x10, f"{MQTT5} 06 0000 00 0000 00 0001 2b 0000", BAD_NAME),  # [MQTT-4.7.0-1]
-        case(V5, 0x10, f"{MQTT5} 06 0000 00 0000 00 0000 0000", BAD_NAME),  # [MQTT-4.7.3-1]
-        case(V5, 0x10, f"{MQTT5} 82 0000 00 0000 0001 ff", MALFORMED),  # [MQTT-3.1.3-12]
+        case(V5, 0x10, f"{MQTT5} 02 0000 00 0001 ff", MALFORMED, pytest.mark.conformance("MQTT-3.1.3-4")),
+        case(V5, 0x10, f"{MQTT5} 06 0000 00 0000 00 0001 ff 0000", MALFORMED, pytest.mark.conformance("MQTT-3.1.3-11")),
+        case(V5, 0x10, f"{MQTT5} 06 0000 00 0000 00 0001 2b 0000", BAD_NAME, pytest.mark.conformance("MQTT-4.7.0-1")),
+        case(V5, 0x10, f"{MQTT5} 06 0000 00 0000 00 0000 0000", BAD_NAME, pytest.mark.conformance("MQTT-4.7.3-1")),
+        case(V5, 0x10, f"{MQTT5} 82 0000 00 0000 0001 ff", MALFORMED, pytest.mark.conformance("MQTT-3.1.3-12")),
         case(V5, 0x10, f"{MQTT5} 06 0000 00 0000 05 21 ffff 0000 0001 61 0000", MALFORMED),  # no Will Property
         # CONNACK
-        case(V5, 0x20, "02 00 00", MALFORMED),  # [MQTT-3.2.2-1]
-        case(V5, 0x20, "01 87 00", PROTOCOL_ERROR),  # [MQTT-3.2.2-6]
-        case(V311, 0x20, "01 05", PROTOCOL_ERROR),  # [MQTT-3.2.2-6]
+        case(V5, 0x20, "02 00 00", MALFORMED, pytest.mark.conformance("MQTT-3.2.2-1")),
+        case(V5, 0x20, "01 87 00", PROTOCOL_ERROR, pytest.mark.conformance("MQTT-3.2.2-6")),
+        case(V311, 0x20, "01 05", PROTOCOL_ERROR, pytest.mark.conformance("MQTT-3.2.2-6")),
         case(V5, 0x20, "00 00 04 16 0001 00", PROTOCOL_ERROR),
         case(V5, 0x20, "00 00", MALFORMED),
         case(V311, 0x20, "00 00 00", MALFORMED),
         # PUBLISH
-        case(V5, 0x30, "0001 23 00", BAD_NAME),  # [MQTT-3.3.2-2]
-        case(V311, 0x30, "0003 61 2f 2b", BAD_NAME),  # [MQTT-3.3.2-2]
-        case(V311, 0x30, "0000", BAD_NAME),  # [MQTT-4.7.3-1]
+        case(V5, 0x30, "0001 23 00", BAD_NAME, pytest.mark.conformance("MQTT-3.3.2-2")),
+        case(V311, 0x30, "0003 61 2f 2b", BAD_NAME, pytest.mark.conformance("MQTT-3.3.2-2")),
+        case(V311, 0x30, "0000", BAD_NAME, pytest.mark.conformance("MQTT-4.7.3-1")),
         case(V5, 0x30, "0000 00", PROTOCOL_ERROR),  # 3.3.2.1
-        case(V5, 0x30, "0001 80 00", MALFORMED),  # [MQTT-3.3.2-1]
-        case(V5, 0x30, "0003 610062 00", MALFORMED),  # [MQTT-4.7.3-2]
-        case(V5, 0x32, "0001 61 0000 00", PROTOCOL_ERROR),  # [MQTT-2.2.1-3]
+        case(V5, 0x30, "0001 80 00", MALFORMED, pytest.mark.conformance("MQTT-3.3.2-1")),
+        case(V5, 0x30, "0003 610062 00", MALFORMED, pytest.mark.conformance("MQTT-4.7.3-2")),
+        case(V5, 0x32, "0001 61 0000 00", PROTOCOL_ERROR, pytest.mark.conformance("MQTT-2.2.1-3")),
         case(V5, 0x32, "0001 61 00", MALFORMED),
-        case(V5, 0x30, "0001 61 03 23 0000", ReasonCode.TOPIC_ALIAS_INVALID),  # [MQTT-3.3.2-8]
+        case(V5, 0x30, "0001 61 03 23 0000", ReasonCode.TOPIC_ALIAS_INVALID, pytest.mark.conformance("MQTT-3.3.2-8")),
         # PUBACK, PUBREC, PUBREL, PUBCOMP
-        case(V5, 0x40, "0000", PROTOCOL_ERROR),  # [MQTT-2.2.1-3]
+        case(V5, 0x40, "0000", PROTOCOL_ERROR, pytest.mark.conformance("MQTT-2.2.1-3")),
         case(V5, 0x50, "00", MALFORMED),
         case(V5, 0x62, "0001 00 00 00", MALFORMED),
         case(V5, 0x62, "0001 00 01", MALFORMED),
         case(V311, 0x70, "0001 00", MALFORMED),
         # SUBSCRIBE
-        case(V5, 0x82, "0000 00 0001 61 00", PROTOCOL_ERROR),  # [MQTT-2.2.1-3]
-        case(V5, 0x82, "0001 00", PROTOCOL_ERROR),  # [MQTT-3.8.3-2]
-        case(V311, 0x82, "0001", PROTOCOL_ERROR),  # [MQTT-3.8.3-2]
+        case(V5, 0x82, "0000 00 0001 61 00", PROTOCOL_ERROR, pytest.mark.conformance("MQTT-2.2.1-3")),
+        case(V5, 0x82, "0001 00", PROTOCOL_ERROR, pytest.mark.conformance("MQTT-3.8.3-2")),
+        case(V311, 0x82, "0001", PROTOCOL_ERROR, pytest.mark.conformance("MQTT-3.8.3-2")),
         case(V5, 0x82, "0001 00 0001 61", MALFORMED),
-        case(V5, 0x82, "0001 00 0001 ff 00", MALFORMED),  # [MQTT-3.8.3-1]
-        case(V5, 0x82, "0001 00 0002 6123 00", BAD_FILTER),  # [MQTT-4.7.1-1]
-        case(V5, 0x82, "0001 00 0002 612b 00", BAD_FILTER),  # [MQTT-4.7.1-2]
-        case(V5, 0x82, "0001 00 0000 00", BAD_FILTER),  # [MQTT-4.7.3-1]
-        case(V5, 0x82, "0001 00 0008 2473686172652f67 00", BAD_FILTER),  # [MQTT-4.8.2-2]
-        case(V5, 0x82, "0001 00 000a 2473686172652f672f61 04", PROTOCOL_ERROR),  # [MQTT-3.8.3-4]
+        case(V5, 0x82, "0001 00 0001 ff 00", MALFORMED, pytest.mark.conformance("MQTT-3.8.3-1")),
+        case(V5, 0x82, "0001 00 0002 6123 00", BAD_FILTER, pytest.mark.conformance("MQTT-4.7.1-1")),
+        case(V5, 0x82, "0001 00 0002 612b 00", BAD_FILTER, pytest.mark.conformance("MQTT-4.7.1-2")),
+        case(V5, 0x82, "0001 00 0000 00", BAD_FILTER, pytest.mark.conformance("MQTT-4.7.3-1")),
+        case(V5, 0x82, "0001 00 0008 2473686172652f67 00", BAD_FILTER, pytest.mark.conformance("MQTT-4.8.2-2")),
+        case(V5, 0x82, "0001 00 000a 2473686172652f672f61 04", PROTOCOL_ERROR, pytest.mark.conformance("MQTT-3.8.3-4")),
         case(V5, 0x82, "0001 02 0b 00 0001 61 00", PROTOCOL_ERROR),  # 3.8.2.1.2
         # SUBACK, UNSUBACK
         case(V5, 0x90, "0001 00", PROTOCOL_ERROR),
@@ -240,10 +279,10 @@ def case(version: int, first: int, body: str, reason_code: ReasonCode) -> tuple[
         case(V311, 0x90, "0001", PROTOCOL_ERROR),
         case(V311, 0xB0, "0001 00", MALFORMED),
         # UNSUBSCRIBE
-        case(V5, 0xA2, "0001 00", PROTOCOL_ERROR),  # [MQTT-3.10.3-2]
-        case(V311, 0xA2, "0001", PROTOCOL_ERROR),  # [MQTT-3.10.3-2]
-        case(V5, 0xA2, "0001 00 0001 c0", MALFORMED),  # [MQTT-3.10.3-1]
-        case(V5, 0xA2, "0001 00 0001 61 0002 2b2b", BAD_FILTER),  # [MQTT-4.7.1-2]
+        case(V5, 0xA2, "0001 00", PROTOCOL_ERROR, pytest.mark.conformance("MQTT-3.10.3-2")),
+        case(V311, 0xA2, "0001", PROTOCOL_ERROR, pytest.mark.conformance("MQTT-3.10.3-2")),
+        case(V5, 0xA2, "0001 00 0001 c0", MALFORMED, pytest.mark.conformance("MQTT-3.10.3-1")),
+        case(V5, 0xA2, "0001 00 0001 61 0002 2b2b", BAD_FILTER, pytest.mark.conformance("MQTT-4.7.1-2")),
         # PINGREQ, PINGRESP, DISCONNECT, AUTH
         case(V5, 0xC0, "00", MALFORMED),
         case(V311, 0xD0, "00", MALFORMED),
@@ -274,33 +313,35 @@ SHARED = p.Subscription("$share/g/a", no_local=True)
         p.Connect(authentication_data=b""),
         p.Connect(client_id="\0"),
         p.Connect(password=b"p", protocol_version=4),
-        p.Connect(will=p.Will(topic="a", qos=3)),  # [MQTT-3.1.2-12]
-        p.Connect(will=p.Will(topic="a/#")),  # [MQTT-4.7.0-1]
-        p.ConnAck(reason_code=FAILURE, session_present=True),  # [MQTT-3.2.2-6]
-        p.ConnAck(reason_code=ReasonCode.GRANTED_QOS_1),  # [MQTT-3.2.2-8]
+        pytest.param(p.Connect(will=p.Will(topic="a", qos=3)), marks=pytest.mark.conformance("MQTT-3.1.2-12")),
+        pytest.param(p.Connect(will=p.Will(topic="a/#")), marks=pytest.mark.conformance("MQTT-4.7.0-1")),
+        pytest.param(
+            p.ConnAck(reason_code=FAILURE, session_present=True), marks=pytest.mark.conformance("MQTT-3.2.2-6")
+        ),
+        pytest.param(p.ConnAck(reason_code=ReasonCode.GRANTED_QOS_1), marks=pytest.mark.conformance("MQTT-3.2.2-8")),
         p.ConnAck(authentication_data=b""),
-        p.Publish(""),  # [MQTT-4.7.3-1]
-        p.Publish("+"),  # [MQTT-3.3.2-2]
-        p.Publish("a\0"),  # [MQTT-4.7.3-2]
-        p.Publish("a" * 65_536),  # [MQTT-4.7.3-3]
-        p.Publish("a", qos=3, packet_id=1),  # [MQTT-3.3.1-4]
-        p.Publish("a", dup=True),  # [MQTT-3.3.1-2]
-        p.Publish("a", packet_id=1),  # [MQTT-2.2.1-2]
-        p.Publish("a", qos=1),  # [MQTT-2.2.1-3]
-        p.Publish("a", qos=1, packet_id=0),  # [MQTT-2.2.1-3]
+        pytest.param(p.Publish(""), marks=pytest.mark.conformance("MQTT-4.7.3-1")),
+        pytest.param(p.Publish("+"), marks=pytest.mark.conformance("MQTT-3.3.2-2")),
+        pytest.param(p.Publish("a\0"), marks=pytest.mark.conformance("MQTT-4.7.3-2")),
+        pytest.param(p.Publish("a" * 65_536), marks=pytest.mark.conformance("MQTT-4.7.3-3")),
+        pytest.param(p.Publish("a", qos=3, packet_id=1), marks=pytest.mark.conformance("MQTT-3.3.1-4")),
+        pytest.param(p.Publish("a", dup=True), marks=pytest.mark.conformance("MQTT-3.3.1-2")),
+        pytest.param(p.Publish("a", packet_id=1), marks=pytest.mark.conformance("MQTT-2.2.1-2")),
+        pytest.param(p.Publish("a", qos=1), marks=pytest.mark.conformance("MQTT-2.2.1-3")),
+        pytest.param(p.Publish("a", qos=1, packet_id=0), marks=pytest.mark.conformance("MQTT-2.2.1-3")),
         p.Publish("a", qos=2, packet_id=65_536),
-        p.PubAck(0),  # [MQTT-2.2.1-3]
+        pytest.param(p.PubAck(0), marks=pytest.mark.conformance("MQTT-2.2.1-3")),
         p.PubRel(-1),
-        p.Subscribe(0, (p.Subscription("a"),)),  # [MQTT-2.2.1-3]
-        p.Subscribe(1, ()),  # [MQTT-3.8.3-2]
+        pytest.param(p.Subscribe(0, (p.Subscription("a"),)), marks=pytest.mark.conformance("MQTT-2.2.1-3")),
+        pytest.param(p.Subscribe(1, ()), marks=pytest.mark.conformance("MQTT-3.8.3-2")),
         p.Subscribe(1, (p.Subscription("a", 3),)),
         p.Subscribe(1, (p.Subscription("a", retain_handling=3),)),
-        p.Subscribe(1, (p.Subscription("a#"),)),  # [MQTT-4.7.1-1]
-        p.Subscribe(1, (SHARED,)),  # [MQTT-3.8.3-4]
-        p.SubAck(1, ()),  # [MQTT-3.9.3-2]
-        p.SubAck(1, (ReasonCode.NO_SUBSCRIPTION_EXISTED,)),  # [MQTT-3.9.3-2]
-        p.Unsubscribe(1, ()),  # [MQTT-3.10.3-2]
-        p.Unsubscribe(1, ("",)),  # [MQTT-4.7.3-1]
+        pytest.param(p.Subscribe(1, (p.Subscription("a#"),)), marks=pytest.mark.conformance("MQTT-4.7.1-1")),
+        pytest.param(p.Subscribe(1, (SHARED,)), marks=pytest.mark.conformance("MQTT-3.8.3-4")),
+        pytest.param(p.SubAck(1, ()), marks=pytest.mark.conformance("MQTT-3.9.3-2")),
+        pytest.param(p.SubAck(1, (ReasonCode.NO_SUBSCRIPTION_EXISTED,)), marks=pytest.mark.conformance("MQTT-3.9.3-2")),
+        pytest.param(p.Unsubscribe(1, ()), marks=pytest.mark.conformance("MQTT-3.10.3-2")),
+        pytest.param(p.Unsubscribe(1, ("",)), marks=pytest.mark.conformance("MQTT-4.7.3-1")),
     ],
 )
 def test_not_sent(packet: p.Packet, version: int) -> None:
@@ -311,12 +352,12 @@ def test_not_sent(packet: p.Packet, version: int) -> None:
 @pytest.mark.parametrize(
     ("packet", "version"),
     [
-        (p.UnsubAck(1, ()), V5),  # [MQTT-3.11.3-2]
+        pytest.param(p.UnsubAck(1, ()), V5, marks=pytest.mark.conformance("MQTT-3.11.3-2")),
         (p.Auth(ReasonCode.CONTINUE_AUTHENTICATION), V5),
         (p.Auth(reason_string="x"), V5),
         (p.Auth(), V311),
         (p.Publish("", topic_alias=1), V311),
-        (p.Publish("", topic_alias=0), V5),  # [MQTT-3.3.2-8]
+        pytest.param(p.Publish("", topic_alias=0), V5, marks=pytest.mark.conformance("MQTT-3.3.2-8")),
     ],
 )
 def test_not_sent_in_one_version(packet: p.Packet, version: int) -> None:

@@ -30,7 +30,7 @@ PAIR, PAIR_BYTES = (("a", "b"),), "26 0001 61 0001 62"
 REASON_BYTES = "1f 0001 78"
 
 VECTORS: list[tuple[int, str, Packet]] = [
-    # CONNECT [MQTT-3.1.3-1] [MQTT-3.1.3-3]
+    # CONNECT
     (V5, f"10 0d {MQTT} 05 02 0000 00 0000", Connect()),
     (V5, f"10 0d {MQTT} 05 00 ffff 00 0000", Connect(clean_start=False, keep_alive=65_535)),
     (V5, f"10 10 {MQTT} 05 42 0000 00 0000 0001 70", Connect(password=b"p")),
@@ -120,7 +120,7 @@ VECTORS: list[tuple[int, str, Packet]] = [
     (V311, "20 02 00 03", ConnAck(reason_code=ReasonCode.SERVER_UNAVAILABLE)),
     (V311, "20 02 00 04", ConnAck(reason_code=ReasonCode.BAD_USER_NAME_OR_PASSWORD)),
     (V311, "20 02 00 05", ConnAck(reason_code=ReasonCode.NOT_AUTHORIZED)),
-    # PUBLISH [MQTT-2.2.1-2] [MQTT-3.3.2-1]
+    # PUBLISH
     (V5, "30 04 0001 61 00", Publish("a")),
     (V5, "31 05 0001 61 00 ff", Publish("a", b"\xff", retain=True)),
     (V5, "32 08 0001 61 0001 00 6869", Publish("a", b"hi", qos=1, packet_id=1)),
@@ -192,7 +192,7 @@ VECTORS: list[tuple[int, str, Packet]] = [
         "82 0c 000a 0003 612f2b 02 0001 23 01",
         Subscribe(10, (Subscription("a/+", 2), Subscription("#", 1))),
     ),
-    # SUBACK [MQTT-3.9.3-1]
+    # SUBACK
     (V5, "90 04 0001 00 00", SubAck(1, (ReasonCode.GRANTED_QOS_0,))),
     (
         V5,
@@ -232,7 +232,7 @@ VECTORS: list[tuple[int, str, Packet]] = [
     ),
     (V311, "a2 05 0001 0001 61", Unsubscribe(1, ("a",))),
     (V311, "a2 0a 000a 0003 612f2b 0001 23", Unsubscribe(10, ("a/+", "#"))),
-    # UNSUBACK [MQTT-3.11.3-1]
+    # UNSUBACK
     (V5, "b0 04 0001 00 00", UnsubAck(1, (ReasonCode.SUCCESS,))),
     (
         V5,
@@ -283,6 +283,7 @@ VECTORS: list[tuple[int, str, Packet]] = [
 ]
 
 
+@pytest.mark.conformance("MQTT-2.2.1-2", "MQTT-2.2.2-1", "MQTT-3.1.2-1", "MQTT-3.1.3-1", "MQTT-3.1.3-3", "MQTT-3.3.2-1")
 @pytest.mark.parametrize(("version", "hexadecimal", "packet"), VECTORS)
 def test_vector(version: int, hexadecimal: str, packet: Packet) -> None:
     data = bytes.fromhex(hexadecimal)

@@ -32,9 +32,10 @@ def refused(connection: Connection, *packets: p.Packet) -> ReasonCode:
     return closed.reason_code
 
 
+@pytest.mark.conformance("MQTT-3.2.2-7", "MQTT-4.13.2-1", "MQTT-3.2.2-8")
 @pytest.mark.parametrize("code", [code for code in ReasonCode if code.is_failure])
 def test_a_refusal_ends_the_connection(code: ReasonCode) -> None:
-    connection = opened()  # [MQTT-3.2.2-7] [MQTT-4.13.2-1]
+    connection = opened()
     data = bytes((0x20, 3, 0, code, 0))
     connection.receive(data, 0.0)
     found = events(connection)
@@ -45,7 +46,7 @@ def test_a_refusal_ends_the_connection(code: ReasonCode) -> None:
             p.ConnAck(reason_code=code),
             ConnectionClosed(code, f"CONNACK 0x{code:02X} from the peer", "peer"),
         ]
-    else:  # no reason code of CONNACK  [MQTT-3.2.2-8]
+    else:  # no reason code of CONNACK
         [closed] = found
         assert isinstance(closed, ConnectionClosed)
         assert closed.reason_code is ReasonCode.MALFORMED_PACKET
@@ -63,10 +64,11 @@ def test_session_present(version: int, clean_start: bool, present: bool) -> None
         assert tell(connection, connack) == [connack]
 
 
+@pytest.mark.conformance("MQTT-4.12.0-5", "MQTT-4.12.0-6")
 @pytest.mark.parametrize("ours", [None, "m"])
 @pytest.mark.parametrize("theirs", [None, "m", "other"])
 def test_connack_names_the_method_of_the_connect(ours: str | None, theirs: str | None) -> None:
-    connection = opened(p.Connect(authentication_method=ours))  # [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+    connection = opened(p.Connect(authentication_method=ours))
     connack = p.ConnAck(authentication_method=theirs)
     if ours == theirs:
         assert tell(connection, connack) == [connack]
@@ -95,32 +97,35 @@ def auth(code: ReasonCode = ReasonCode.CONTINUE_AUTHENTICATION, method: str = "m
 METHOD = p.Connect(authentication_method="m")
 
 
+@pytest.mark.conformance("MQTT-4.12.0-3")
 def test_enhanced_authentication() -> None:
     connection = opened(METHOD)
     for _ in range(2):
         assert tell(connection, auth()) == [auth()]
-        connection.send(auth(), 0.0)  # [MQTT-4.12.0-3]
+        connection.send(auth(), 0.0)
         assert sent(connection) == [auth()]
     connack = p.ConnAck(authentication_method="m", authentication_data=b"proof")
     assert tell(connection, connack) == [connack]
     assert connection.connected
 
 
+@pytest.mark.conformance("MQTT-4.12.0-4")
 def test_the_server_may_refuse_without_an_answer_to_its_challenge() -> None:
-    connection = opened(METHOD)  # [MQTT-4.12.0-4]
+    connection = opened(METHOD)
     tell(connection, auth())
     refusal = p.ConnAck(reason_code=ReasonCode.NOT_AUTHORIZED)
     assert tell(connection, refusal)[0] == refusal
 
 
+@pytest.mark.conformance("MQTT-4.12.0-5", "MQTT-4.12.1-1")
 @pytest.mark.parametrize("method", ["other", None])
 def test_auth_names_the_method(method: str | None) -> None:
-    connection = opened(METHOD)  # [MQTT-4.12.0-5]
+    connection = opened(METHOD)
     tell(connection, auth())
     with pytest.raises(LocalProtocolError):
         connection.send(p.Auth(ReasonCode.CONTINUE_AUTHENTICATION, authentication_method=method), 0.0)
     other = client(METHOD)
-    with pytest.raises(LocalProtocolError):  # [MQTT-4.12.1-1]
+    with pytest.raises(LocalProtocolError):
         other.send(p.Auth(ReasonCode.RE_AUTHENTICATE, authentication_method=method), 0.0)
     assert connection.take_output() == other.take_output() == b""
 
@@ -150,8 +155,9 @@ def test_an_auth_that_is_all_defaults_ends_a_re_authentication() -> None:
     assert connection.phase is Phase.CONNECTED_WITH_METHOD
 
 
+@pytest.mark.conformance("MQTT-4.12.1-2")
 def test_the_server_ends_a_re_authentication_that_fails() -> None:
-    connection = client(METHOD)  # [MQTT-4.12.1-2]
+    connection = client(METHOD)
     connection.send(auth(ReasonCode.RE_AUTHENTICATE), 0.0)
     word = p.Disconnect(ReasonCode.NOT_AUTHORIZED)
     assert tell(connection, word) == [
@@ -160,9 +166,10 @@ def test_the_server_ends_a_re_authentication_that_fails() -> None:
     ]
 
 
+@pytest.mark.conformance("MQTT-3.14.2-2")
 @pytest.mark.parametrize("interval", [0, 9])
 def test_the_server_has_no_session_expiry_interval_in_disconnect(interval: int) -> None:
-    connection = client(p.Connect(session_expiry_interval=9))  # [MQTT-3.14.2-2]
+    connection = client(p.Connect(session_expiry_interval=9))
     assert refused(connection, p.Disconnect(session_expiry_interval=interval)) is ReasonCode.PROTOCOL_ERROR
     [word] = sent(connection)
     assert isinstance(word, p.Disconnect)
@@ -191,8 +198,9 @@ def test_what_is_sent_before_connack_goes_out() -> None:
     assert sent(connection) == early
 
 
+@pytest.mark.conformance("MQTT-3.14.4-1", "MQTT-3.14.4-2")
 def test_after_disconnect_nothing_is_sent_or_read() -> None:
-    connection = client()  # [MQTT-3.14.4-1] [MQTT-3.14.4-2]
+    connection = client()
     connection.send(p.Disconnect(ReasonCode.DISCONNECT_WITH_WILL_MESSAGE), 0.0)
     with pytest.raises(LocalProtocolError):
         connection.send(p.Publish("t"), 0.0)
@@ -217,7 +225,7 @@ def test_the_end_of_the_stream_comes_after_what_came_before_it() -> None:
 @settings(max_examples=70)
 def test_events_and_output_do_not_depend_on_the_chunks(data: st.DataObject, version: int, method: str | None) -> None:
     connect = p.Connect(protocol_version=version, authentication_method=method if version == V5 else None)
-    stream = data.draw(streams(CLIENT, version))  # [MQTT-4.2.0-1]
+    stream = data.draw(streams(CLIENT, version))
     whole = converse(opened(connect), [stream])
     assert converse(opened(connect), data.draw(strategies.chunks(stream))) == whole
     assert isinstance(whole[0][-1], ConnectionClosed)

@@ -42,15 +42,17 @@ def connect_body(name: bytes, level: int, rest: bytes = b"\x02\x00\x00\x00\x00\x
 # ---------------------------------------------------------------------------------------------------- refusals
 
 
+@pytest.mark.conformance("MQTT-3.1.0-1")
 @pytest.mark.parametrize("first", [first for first in range(256) if first >> 4 != 1])
 def test_what_does_not_begin_with_connect_is_closed_at_its_first_byte(first: int) -> None:
-    closed, output = fed(bytes((first,)))  # [MQTT-3.1.0-1]
+    closed, output = fed(bytes((first,)))
     assert (closed.reason_code, output) == (ReasonCode.PROTOCOL_ERROR, b"")
 
 
 V311_UNACCEPTABLE = bytes.fromhex("20 02 00 01")
 
 
+@pytest.mark.conformance("MQTT-3.1.2-1", "MQTT-3.1.2-2")
 @pytest.mark.parametrize(
     ("name", "level", "answer"),
     [
@@ -71,7 +73,7 @@ V311_UNACCEPTABLE = bytes.fromhex("20 02 00 01")
 )
 @pytest.mark.parametrize("first", [0x10, 0x11])
 def test_unknown_protocols(first: int, name: bytes, level: int, answer: str) -> None:
-    closed, output = fed(frame(first, connect_body(name, level)))  # [MQTT-3.1.2-1] [MQTT-3.1.2-2]
+    closed, output = fed(frame(first, connect_body(name, level)))
     code = ReasonCode.UNSUPPORTED_PROTOCOL_VERSION if first == 0x10 else ReasonCode.MALFORMED_PACKET
     assert closed.reason_code is code
     if answer == "v5":
@@ -80,17 +82,22 @@ def test_unknown_protocols(first: int, name: bytes, level: int, answer: str) -> 
         assert output == (V311_UNACCEPTABLE if answer == "v3" else b"")
 
 
+@pytest.mark.conformance("MQTT-3.1.4-1", "MQTT-3.2.2-7")
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        (connect_body(b"MQTT", 5, b"\x03\x00\x00\x00\x00\x00"), ReasonCode.MALFORMED_PACKET),  # [MQTT-3.1.2-3]
+        pytest.param(
+            connect_body(b"MQTT", 5, b"\x03\x00\x00\x00\x00\x00"),
+            ReasonCode.MALFORMED_PACKET,
+            marks=pytest.mark.conformance("MQTT-3.1.2-3"),
+        ),
         (connect_body(b"MQTT", 5, b"\x02\x00\x00\x00\x00"), ReasonCode.MALFORMED_PACKET),
         (connect_body(b"MQTT", 5, b"\x02\x00\x00\x03\x21\x00\x00\x00\x00"), ReasonCode.PROTOCOL_ERROR),
         (connect_body(b"MQTT", 5, b"\x06\x00\x00\x00\x00\x00\x00\x00\x01+\x00\x00"), ReasonCode.TOPIC_NAME_INVALID),
     ],
 )
 def test_a_bad_connect_of_version_5_is_told_what_is_bad(body: bytes, code: ReasonCode) -> None:
-    closed, output = fed(frame(0x10, body))  # [MQTT-3.1.4-1] [MQTT-3.2.2-7]
+    closed, output = fed(frame(0x10, body))
     assert closed.reason_code is code
     assert (output[0], output[2:4]) == (0x20, bytes((0, code)))
 
@@ -144,18 +151,20 @@ def test_no_later_packet_is_taken_for_a_connect_that_is_too_large() -> None:
     assert connection.version == V5
 
 
+@pytest.mark.conformance("MQTT-3.1.0-2")
 @pytest.mark.parametrize("version", [V311, V5])
 def test_a_second_connect(version: int) -> None:
-    connection = server(p.Connect(protocol_version=version))  # [MQTT-3.1.0-2]
+    connection = server(p.Connect(protocol_version=version))
     [closed] = tell(connection, p.Connect(protocol_version=version), p.PingReq())
     assert isinstance(closed, ConnectionClosed)
     assert closed.reason_code is ReasonCode.PROTOCOL_ERROR
     assert [type(packet) for packet in sent(connection)] == ([p.Disconnect] if version == V5 else [])
 
 
+@pytest.mark.conformance("MQTT-3.1.4-6", "MQTT-3.2.2-7")
 @pytest.mark.parametrize("version", [V311, V5])
 def test_a_refused_client_is_not_listened_to(version: int) -> None:
-    connection = server_with(p.Connect(protocol_version=version))  # [MQTT-3.1.4-6] [MQTT-3.2.2-7]
+    connection = server_with(p.Connect(protocol_version=version))
     connection.receive(encode(p.Publish("t")), 0.0)
     connection.send(p.ConnAck(reason_code=ReasonCode.NOT_AUTHORIZED), 0.0)
     connection.receive(encode(p.Publish("t")), 0.0)
@@ -173,16 +182,18 @@ def test_mqtt_3_1_1_is_refused_with_a_return_code_of_its_own(name: str) -> None:
     assert connection.take_output() == bytes.fromhex("20020003")
 
 
+@pytest.mark.conformance("MQTT-3.2.0-2")
 def test_only_one_connack() -> None:
-    connection = server()  # [MQTT-3.2.0-2]
+    connection = server()
     for packet in (p.ConnAck(), p.ConnAck(reason_code=ReasonCode.BANNED)):
         with pytest.raises(LocalProtocolError):
             connection.send(packet, 0.0)
 
 
+@pytest.mark.conformance("MQTT-4.12.0-5", "MQTT-4.12.0-6")
 @pytest.mark.parametrize("connect", [p.Connect(), METHOD])
 def test_connack_names_the_method_of_the_connect(connect: p.Connect) -> None:
-    connection = server_with(connect)  # [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+    connection = server_with(connect)
     for method in ({None, "m", "other"}) - {connect.authentication_method}:
         with pytest.raises(LocalProtocolError):
             connection.send(p.ConnAck(authentication_method=method), 0.0)
@@ -233,10 +244,11 @@ def test_a_client_that_leaves_before_the_verdict() -> None:
 # --------------------------------------------------------------------------------------------- authentication
 
 
+@pytest.mark.conformance("MQTT-4.12.0-2")
 def test_enhanced_authentication() -> None:
     connection = server_with(METHOD)
     for data in (b"1", b"2"):
-        connection.send(continue_with(data), 0.0)  # [MQTT-4.12.0-2]
+        connection.send(continue_with(data), 0.0)
         assert connection.take_output() == encode(continue_with(data))
         assert not connection.paused
         assert tell(connection, continue_with(b"answer")) == [continue_with(b"answer")]
@@ -245,11 +257,12 @@ def test_enhanced_authentication() -> None:
     assert connection.phase is Phase.CONNECTED_WITH_METHOD
 
 
+@pytest.mark.conformance("MQTT-4.12.0-4", "MQTT-4.12.0-5")
 @pytest.mark.parametrize(
     "packet", [continue_with(method="other"), p.Auth(ReasonCode.RE_AUTHENTICATE, authentication_method="m")]
 )
 def test_a_wrong_answer_to_a_challenge_is_refused_with_connack(packet: p.Auth) -> None:
-    connection = server_with(METHOD)  # [MQTT-4.12.0-4] [MQTT-4.12.0-5]
+    connection = server_with(METHOD)
     connection.send(continue_with(), 0.0)
     connection.take_output()
     [closed] = tell(connection, packet)
@@ -259,8 +272,9 @@ def test_a_wrong_answer_to_a_challenge_is_refused_with_connack(packet: p.Auth) -
     assert refusal.reason_code is closed.reason_code is ReasonCode.PROTOCOL_ERROR
 
 
+@pytest.mark.conformance("MQTT-4.12.0-5")
 def test_auth_of_the_servers_own_names_the_method() -> None:
-    connection = server_with(METHOD)  # [MQTT-4.12.0-5]
+    connection = server_with(METHOD)
     for method in (None, "other"):
         with pytest.raises(LocalProtocolError):
             connection.send(p.Auth(ReasonCode.CONTINUE_AUTHENTICATION, authentication_method=method), 0.0)
@@ -282,11 +296,12 @@ def test_traffic_flows_during_re_authentication() -> None:
     assert connection.phase is Phase.CONNECTED_WITH_METHOD
 
 
+@pytest.mark.conformance("MQTT-4.12.0-7", "MQTT-4.12.1-1", "MQTT-4.12.1-2")
 @pytest.mark.parametrize("connect", [p.Connect(), METHOD])
 def test_re_authentication_out_of_place(connect: p.Connect) -> None:
     method = connect.authentication_method
     wrong = p.Auth(ReasonCode.RE_AUTHENTICATE, authentication_method="other" if method else "m")
-    connection = server(connect)  # [MQTT-4.12.0-7] [MQTT-4.12.1-1] [MQTT-4.12.1-2]
+    connection = server(connect)
     assert len(tell(connection, wrong)) == 1
     [word] = sent(connection)
     assert isinstance(word, p.Disconnect)
@@ -298,28 +313,39 @@ def test_re_authentication_out_of_place(connect: p.Connect) -> None:
 
 BAD = [
     (b"\x30\xff\xff\xff\xff\x7f", ReasonCode.MALFORMED_PACKET),
-    (b"\x36\x05\x00\x01t\x00\x01", ReasonCode.MALFORMED_PACKET),  # [MQTT-3.3.1-4]
-    (b"\xe1\x00", ReasonCode.MALFORMED_PACKET),  # [MQTT-3.14.1-1]
-    (b"\x60\x02\x00\x01", ReasonCode.MALFORMED_PACKET),  # [MQTT-3.6.1-1]
-    (b"\x80\x06\x00\x01\x00\x01t\x00", ReasonCode.MALFORMED_PACKET),  # [MQTT-3.8.1-1]
-    (b"\xa0\x05\x00\x01\x00\x01t", ReasonCode.MALFORMED_PACKET),  # [MQTT-3.10.1-1]
-    (b"\xf1\x00", ReasonCode.MALFORMED_PACKET),  # [MQTT-3.15.1-1]
-    (b"\x32\x06\x00\x01t\x00\x00\x00", ReasonCode.PROTOCOL_ERROR),  # [MQTT-2.2.1-3]
-    (b"\x30\x04\x00\x01+\x00", ReasonCode.TOPIC_NAME_INVALID),  # [MQTT-3.3.2-2]
+    (b"\x36\x05\x00\x01t\x00\x01", ReasonCode.MALFORMED_PACKET),
+    (b"\xe1\x00", ReasonCode.MALFORMED_PACKET),
+    (b"\x60\x02\x00\x01", ReasonCode.MALFORMED_PACKET),
+    (b"\x80\x06\x00\x01\x00\x01t\x00", ReasonCode.MALFORMED_PACKET),
+    (b"\xa0\x05\x00\x01\x00\x01t", ReasonCode.MALFORMED_PACKET),
+    (b"\xf1\x00", ReasonCode.MALFORMED_PACKET),
+    (b"\x32\x06\x00\x01t\x00\x00\x00", ReasonCode.PROTOCOL_ERROR),
+    (b"\x30\x04\x00\x01+\x00", ReasonCode.TOPIC_NAME_INVALID),
     (b"\x82\x07\x00\x01\x00\x00\x02#a\x00", ReasonCode.TOPIC_FILTER_INVALID),
 ]
 BAD_PROPERTIES = [
-    (b"\x30\x07\x00\x01t\x03\x23\x00\x00", ReasonCode.TOPIC_ALIAS_INVALID),  # [MQTT-3.3.2-8]
-    (b"\x30\x06\x00\x01t\x02\x0b\x01", ReasonCode.PROTOCOL_ERROR),  # [MQTT-3.3.4-6]
+    (b"\x30\x07\x00\x01t\x03\x23\x00\x00", ReasonCode.TOPIC_ALIAS_INVALID),
+    (b"\x30\x06\x00\x01t\x02\x0b\x01", ReasonCode.PROTOCOL_ERROR),
 ]
 
 
+@pytest.mark.conformance(
+    "MQTT-3.6.1-1",
+    "MQTT-3.8.1-1",
+    "MQTT-3.10.1-1",
+    "MQTT-3.14.1-1",
+    "MQTT-3.15.1-1",
+    "MQTT-4.13.1-1",
+    "MQTT3-2.2.2-2",
+    "MQTT3-3.14.1-1",
+    "MQTT3-4.8.0-1",
+)
 @pytest.mark.parametrize(
     ("data", "code", "version"),
     [(*bad, version) for bad in BAD for version in (V311, V5)] + [(*bad, V5) for bad in BAD_PROPERTIES],
 )
 def test_an_error_ends_the_connection(data: bytes, code: ReasonCode, version: int) -> None:
-    connection = server(p.Connect(protocol_version=version))  # [MQTT-4.13.1-1]
+    connection = server(p.Connect(protocol_version=version))
     connection.receive(data + encode(p.PingReq()), 0.0)
     [closed] = events(connection)
     assert isinstance(closed, ConnectionClosed)
@@ -334,9 +360,10 @@ def test_an_error_ends_the_connection(data: bytes, code: ReasonCode, version: in
         connection.send(p.PingResp(), 0.0)
 
 
+@pytest.mark.conformance("MQTT-3.2.2-8", "MQTT-3.14.2-1", "MQTT-4.13.2-1")
 @pytest.mark.parametrize("code", ReasonCode)
 def test_fail_shows_codes_that_the_last_word_may_have(code: ReasonCode) -> None:
-    before = server_with(p.Connect())  # [MQTT-3.2.2-8] [MQTT-3.14.2-1] [MQTT-4.13.2-1]
+    before = server_with(p.Connect())
     after = server()
     for connection in (before, after):
         connection.fail(ProtocolError("why", code))
@@ -349,14 +376,14 @@ def test_fail_shows_codes_that_the_last_word_may_have(code: ReasonCode) -> None:
 PAIRS = (("u" * 20, "v" * 20), ("u" * 20, "w"))
 OK = (ReasonCode.SUCCESS,)
 EXPLAINED: list[p.Packet] = [
-    p.PubAck(1, reason_string="r", user_properties=PAIRS),  # [MQTT-3.4.2-2] [MQTT-3.4.2-3]
-    p.PubRec(1, ReasonCode.NOT_AUTHORIZED, reason_string="r"),  # [MQTT-3.5.2-2] [MQTT-3.5.2-3]
-    p.PubRel(1, user_properties=PAIRS),  # [MQTT-3.6.2-2] [MQTT-3.6.2-3]
-    p.PubComp(1, reason_string="r"),  # [MQTT-3.7.2-2] [MQTT-3.7.2-3]
-    p.SubAck(1, OK, reason_string="r", user_properties=PAIRS),  # [MQTT-3.9.2-1] [MQTT-3.9.2-2]
-    p.UnsubAck(1, OK, reason_string="r", user_properties=PAIRS),  # [MQTT-3.11.2-1] [MQTT-3.11.2-2]
-    p.Auth(authentication_method="m", reason_string="r", user_properties=PAIRS),  # [MQTT-3.15.2-2] [MQTT-3.15.2-3]
-    p.Disconnect(ReasonCode.SERVER_BUSY, reason_string="r", user_properties=PAIRS),  # [MQTT-3.14.2-3] [MQTT-3.14.2-4]
+    p.PubAck(1, reason_string="r", user_properties=PAIRS),
+    p.PubRec(1, ReasonCode.NOT_AUTHORIZED, reason_string="r"),
+    p.PubRel(1, user_properties=PAIRS),
+    p.PubComp(1, reason_string="r"),
+    p.SubAck(1, OK, reason_string="r", user_properties=PAIRS),
+    p.UnsubAck(1, OK, reason_string="r", user_properties=PAIRS),
+    p.Auth(authentication_method="m", reason_string="r", user_properties=PAIRS),
+    p.Disconnect(ReasonCode.SERVER_BUSY, reason_string="r", user_properties=PAIRS),
 ]
 
 
@@ -371,6 +398,7 @@ def unexplained(packet: Any) -> p.Packet:
     return bare
 
 
+@pytest.mark.conformance("MQTT-3.1.2-24")
 @pytest.mark.parametrize("packet", EXPLAINED, ids=lambda packet: type(packet).__name__)
 def test_what_is_too_large_goes_out_without_its_explanation(packet: p.Packet) -> None:
     full, short = encode(packet), encode(unexplained(packet))
@@ -381,23 +409,25 @@ def test_what_is_too_large_goes_out_without_its_explanation(packet: p.Packet) ->
         assert connection.take_output() == (full if size == len(full) else short)
     connection = reauthenticating()
     connection.peer_maximum_packet_size = len(short) - 1
-    with pytest.raises(PacketTooLarge):  # [MQTT-3.1.2-24]
+    with pytest.raises(PacketTooLarge):
         connection.send(packet, 0.0)
     assert (connection.take_output(), connection.phase) == (b"", Phase.REAUTHENTICATING)
 
 
+@pytest.mark.conformance("MQTT-3.2.2-19", "MQTT-3.2.2-20")
 def test_connack_without_its_explanation() -> None:
     full = p.ConnAck(reason_code=ReasonCode.BANNED, reason_string="because", user_properties=PAIRS)
-    for size in (len(encode(full)) - 1, 5):  # [MQTT-3.2.2-19] [MQTT-3.2.2-20]
+    for size in (len(encode(full)) - 1, 5):
         connection = server_with(p.Connect(maximum_packet_size=size))
         connection.send(full, 0.0)
         assert sent(connection) == [p.ConnAck(reason_code=ReasonCode.BANNED)]
 
 
+@pytest.mark.conformance("MQTT-3.1.2-29")
 @pytest.mark.parametrize("packet", EXPLAINED, ids=lambda packet: type(packet).__name__)
 def test_request_problem_information_0(packet: p.Packet) -> None:
     connection = reauthenticating(evolve(METHOD, request_problem_information=False))
-    connection.send(packet, 0.0)  # [MQTT-3.1.2-29]
+    connection.send(packet, 0.0)
     expected = packet if isinstance(packet, p.Disconnect) else unexplained(packet)
     assert connection.take_output() == encode(expected)
 
@@ -422,16 +452,17 @@ def test_a_last_word_that_does_not_fit_is_left_unsaid() -> None:
 # ---------------------------------------------------------------------------------------------- DISCONNECT
 
 
+@pytest.mark.conformance("MQTT-3.14.2-2", "MQTT-3.14.4-1")
 def test_the_servers_disconnect() -> None:
     connection = server()
-    with pytest.raises(LocalProtocolError):  # [MQTT-3.14.2-2]
+    with pytest.raises(LocalProtocolError):
         connection.send(p.Disconnect(session_expiry_interval=0), 0.0)
     connection.send(p.Disconnect(ReasonCode.SERVER_SHUTTING_DOWN), 0.0)
     assert connection.take_output() == b"\xe0\x01\x8b"
     assert tell(connection, p.PingReq()) == [
         ConnectionClosed(ReasonCode.SERVER_SHUTTING_DOWN, "DISCONNECT 0x8B was sent", "us")
     ]
-    with pytest.raises(LocalProtocolError):  # [MQTT-3.14.4-1]
+    with pytest.raises(LocalProtocolError):
         connection.send(p.Publish("t"), 0.0)
 
 
@@ -470,7 +501,7 @@ def test_explain_replaces_the_reason_that_the_owner_sees() -> None:
 @given(data=st.data(), version=st.sampled_from([V311, V5]))
 @settings(max_examples=70)
 def test_events_and_output_do_not_depend_on_the_chunks(data: st.DataObject, version: int) -> None:
-    stream = data.draw(streams(SERVER, version))  # [MQTT-4.2.0-1]
+    stream = data.draw(streams(SERVER, version))
     whole = converse(Connection(SERVER, Limits(), 0.0), [stream])
     assert converse(Connection(SERVER, Limits(), 0.0), data.draw(strategies.chunks(stream))) == whole
     assert isinstance(whole[0][-1], ConnectionClosed)

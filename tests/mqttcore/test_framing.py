@@ -102,9 +102,10 @@ def test_every_length_of_remaining_length(size: int) -> None:
     assert buffer.next_frame() is None
 
 
+@pytest.mark.conformance("MQTT-1.5.5-1")
 @pytest.mark.parametrize("length", ["8000", "808000", "80808000", "ff00", "80808080", "ffffffff", "ffffffff01"])
 def test_a_remaining_length_in_no_form_that_there_is(length: str) -> None:
-    buffer = FrameBuffer(LARGEST)  # [MQTT-1.5.5-1]
+    buffer = FrameBuffer(LARGEST)
     buffer.feed(b"\x30" + bytes.fromhex(length))
     with pytest.raises(MalformedPacket):
         buffer.next_frame()

@@ -55,6 +55,7 @@ def ended_with(ended: Connection, *packets: p.Packet) -> ReasonCode:
 # ---------------------------------------------------------------------------------------- Maximum Packet Size
 
 
+@pytest.mark.conformance("MQTT-3.2.2-15")
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_packet_over_the_maximum_packet_size(role: Role, announced: bool) -> None:
@@ -64,7 +65,7 @@ def test_a_packet_over_the_maximum_packet_size(role: Role, announced: bool) -> N
     assert len(encode(fits)) == 200
     assert tell(connection(role, limits=limits, own_size=own_size), fits) == [fits]
     receiver = connection(role, limits=limits, own_size=own_size)
-    assert ended_with(receiver, p.Publish("t", bytes(194))) is ReasonCode.PACKET_TOO_LARGE  # [MQTT-3.2.2-15]
+    assert ended_with(receiver, p.Publish("t", bytes(194))) is ReasonCode.PACKET_TOO_LARGE
 
 
 @pytest.mark.parametrize("role", Role)
@@ -78,9 +79,10 @@ def test_it_is_refused_by_its_fixed_header(role: Role, header: bytes) -> None:
     assert word.reason_code is ReasonCode.PACKET_TOO_LARGE
 
 
+@pytest.mark.conformance("MQTT-3.1.2-24", "MQTT-3.2.2-15")
 @given(role=st.sampled_from(Role), size=st.integers(5, 300), payload=st.integers(0, 300))
 def test_nothing_larger_than_the_peers_maximum_packet_size_is_sent(role: Role, size: int, payload: int) -> None:
-    sender = connection(role, peer_size=size)  # [MQTT-3.1.2-24] [MQTT-3.2.2-15]
+    sender = connection(role, peer_size=size)
     publish = p.Publish("t", bytes(payload))
     if len(encode(publish)) > size:
         with pytest.raises(PacketTooLarge) as caught:
@@ -111,14 +113,16 @@ def publish(packet_id: int, qos: int) -> p.Publish:
     return p.Publish("t", qos=qos, packet_id=packet_id)
 
 
+@pytest.mark.conformance("MQTT-3.3.4-7", "MQTT-3.3.4-9")
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("qos", [1, 2])
 def test_more_than_the_receive_maximum(role: Role, qos: int) -> None:
-    receiver = connection(role, own_receive=2)  # [MQTT-3.3.4-7] [MQTT-3.3.4-9]
+    receiver = connection(role, own_receive=2)
     code = ended_with(receiver, publish(1, qos), publish(2, 1), p.Publish("t"), publish(3, qos))
     assert code is ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
 
 
+@pytest.mark.conformance("MQTT-4.9.0-1", "MQTT-4.9.0-2")
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize(
     ("qos", "answer", "frees"),
@@ -134,7 +138,7 @@ def test_more_than_the_receive_maximum(role: Role, qos: int) -> None:
     ],
 )
 def test_what_gives_the_peer_its_quota_back(role: Role, qos: int, answer: p.Packet, frees: bool) -> None:
-    receiver = connection(role, own_receive=1)  # [MQTT-4.9.0-1] [MQTT-4.9.0-2]
+    receiver = connection(role, own_receive=1)
     assert tell(receiver, publish(1, qos)) == [publish(1, qos)]
     receiver.send(answer, 0.0)
     if frees:
@@ -143,6 +147,7 @@ def test_what_gives_the_peer_its_quota_back(role: Role, qos: int, answer: p.Pack
         assert ended_with(receiver, publish(3, qos)) is ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
 
 
+@pytest.mark.conformance("MQTT-4.9.0-3")
 @pytest.mark.parametrize("role", Role)
 def test_a_message_that_is_sent_again_counts_once(role: Role) -> None:
     receiver = connection(role, own_receive=1)
@@ -151,7 +156,7 @@ def test_a_message_that_is_sent_again_counts_once(role: Role) -> None:
         publish(1, 2),
         again,
     ]
-    assert receiver.connected  # [MQTT-4.9.0-3]
+    assert receiver.connected
 
 
 def test_without_a_receive_maximum_65_535_are_allowed() -> None:
@@ -165,17 +170,28 @@ def test_without_a_receive_maximum_65_535_are_allowed() -> None:
 # ------------------------------------------------------------------------------------ Maximum QoS, Retain Available
 
 
+@pytest.mark.conformance("MQTT-3.2.2-14")
 @pytest.mark.parametrize(
     ("limits", "packet", "code"),
     [
-        (Limits(maximum_qos=1), publish(1, 2), ReasonCode.QOS_NOT_SUPPORTED),  # [MQTT-3.2.2-11]
+        pytest.param(
+            Limits(maximum_qos=1),
+            publish(1, 2),
+            ReasonCode.QOS_NOT_SUPPORTED,
+            marks=pytest.mark.conformance("MQTT-3.2.2-11"),
+        ),
         (Limits(maximum_qos=0), publish(1, 1), ReasonCode.QOS_NOT_SUPPORTED),
         (
             Limits(retain_available=False),
             p.Publish("t", retain=True),
             ReasonCode.RETAIN_NOT_SUPPORTED,
-        ),  # [MQTT-3.2.2-14]
-        (Limits(), p.Publish("t", subscription_identifiers=(1,)), ReasonCode.PROTOCOL_ERROR),  # [MQTT-3.3.4-6]
+        ),
+        pytest.param(
+            Limits(),
+            p.Publish("t", subscription_identifiers=(1,)),
+            ReasonCode.PROTOCOL_ERROR,
+            marks=pytest.mark.conformance("MQTT-3.3.4-6"),
+        ),
     ],
 )
 def test_what_the_server_does_not_support(limits: Limits, packet: p.Publish, code: ReasonCode) -> None:
@@ -211,9 +227,10 @@ def aliased(topic: str, alias: int) -> p.Publish:
     return p.Publish(topic, topic_alias=alias)
 
 
+@pytest.mark.conformance("MQTT-3.3.2-10", "MQTT-3.3.2-12")
 @pytest.mark.parametrize("role", Role)
 def test_an_alias_stands_for_the_topic_that_it_was_last_set_to(role: Role) -> None:
-    receiver = connection(role, own_aliases=3)  # [MQTT-3.3.2-10] [MQTT-3.3.2-12]
+    receiver = connection(role, own_aliases=3)
     packets = [("a", 1), ("b", 3), ("", 1), ("c", 1), ("", 3), ("", 1), ("b", 2), ("", 2)]
     found = tell(receiver, *[aliased(*packet) for packet in packets])
     topics = [packet.topic for packet in found if isinstance(packet, p.Publish)]
@@ -224,9 +241,19 @@ def test_an_alias_stands_for_the_topic_that_it_was_last_set_to(role: Role) -> No
 @pytest.mark.parametrize(
     ("maximum", "packet", "code"),
     [
-        (3, aliased("t", 4), ReasonCode.TOPIC_ALIAS_INVALID),  # [MQTT-3.2.2-17] [MQTT-3.3.2-9] [MQTT-3.3.2-11]
+        pytest.param(
+            3,
+            aliased("t", 4),
+            ReasonCode.TOPIC_ALIAS_INVALID,
+            marks=pytest.mark.conformance("MQTT-3.2.2-17", "MQTT-3.3.2-9", "MQTT-3.3.2-11"),
+        ),
         (3, aliased("", 4), ReasonCode.TOPIC_ALIAS_INVALID),
-        (None, aliased("t", 1), ReasonCode.TOPIC_ALIAS_INVALID),  # [MQTT-3.2.2-18] [MQTT-3.1.2-27]
+        pytest.param(
+            None,
+            aliased("t", 1),
+            ReasonCode.TOPIC_ALIAS_INVALID,
+            marks=pytest.mark.conformance("MQTT-3.2.2-18", "MQTT-3.1.2-27"),
+        ),
         (0, aliased("t", 1), ReasonCode.TOPIC_ALIAS_INVALID),
         (3, aliased("", 3), ReasonCode.PROTOCOL_ERROR),
     ],
@@ -235,9 +262,10 @@ def test_an_alias_that_there_cannot_be(role: Role, maximum: int | None, packet: 
     assert ended_with(connection(role, own_aliases=maximum), packet) is code
 
 
+@pytest.mark.conformance("MQTT-3.1.2-26", "MQTT-3.1.2-27", "MQTT-3.2.2-17")
 @pytest.mark.parametrize("role", Role)
 def test_an_alias_of_ours_must_be_announced_and_set(role: Role) -> None:
-    sender = connection(role, peer_aliases=2)  # [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.2.2-17]
+    sender = connection(role, peer_aliases=2)
     for wrong in (aliased("t", 3), aliased("", 1), aliased("t", 0), aliased("", 0), p.Publish("")):
         with pytest.raises(LocalProtocolError):
             sender.send(wrong, 0.0)
@@ -291,10 +319,11 @@ def test_a_topic_keeps_its_alias() -> None:
 # -------------------------------------------------------------------------------------------------------- time
 
 
+@pytest.mark.conformance("MQTT-3.1.2-22")
 @pytest.mark.parametrize("version", [V311, V5])
 def test_a_silent_client(version: int) -> None:
     silent = server(p.Connect(keep_alive=10, protocol_version=version), now=100.0)
-    assert silent.next_deadline() == 115.0  # [MQTT-3.1.2-22]
+    assert silent.next_deadline() == 115.0
     tell(silent, p.PingReq(), now=104.0)
     silent.send(p.PingResp(), 110.0)  # what the server sends does not count
     silent.take_output()
@@ -317,10 +346,10 @@ def test_a_silent_client(version: int) -> None:
     assert events(silent) == []
 
 
+@pytest.mark.conformance("MQTT-3.1.2-21", "MQTT-3.2.2-21", "MQTT-3.2.2-22")
 @pytest.mark.parametrize(("own", "server_keep_alive", "granted"), [(10, None, 10), (10, 4, 4), (0, 4, 4), (10, 0, 0)])
 def test_server_keep_alive_replaces_the_clients(own: int, server_keep_alive: int | None, granted: int) -> None:
     connect, connack = p.Connect(keep_alive=own), p.ConnAck(server_keep_alive=server_keep_alive)
-    # [MQTT-3.1.2-21] [MQTT-3.2.2-21] [MQTT-3.2.2-22]
     assert server(connect, connack).next_deadline() == (1.5 * granted or inf)
     assert client(connect, connack).next_deadline() == (0.75 * granted or inf)
 
@@ -333,11 +362,12 @@ def test_the_time_that_the_verdict_takes_is_not_the_clients_silence() -> None:
     assert slow.next_deadline() == 1015.0
 
 
+@pytest.mark.conformance("MQTT-3.1.2-20")
 def test_pingreq_goes_out_in_time() -> None:
     pinging = client(p.Connect(keep_alive=20))
     pinging.send(p.Publish("t"), 10.0)
     pinging.take_output()
-    assert pinging.next_deadline() == 25.0  # [MQTT-3.1.2-20]
+    assert pinging.next_deadline() == 25.0
     pinging.handle_timeout(24.0)
     assert pinging.take_output() == b""
     pinging.handle_timeout(25.0)

@@ -120,7 +120,7 @@ def test_user_properties_keep_order_and_duplicates_between_other_properties() ->
 
 
 PROTOCOL_ERROR, MALFORMED = ReasonCode.PROTOCOL_ERROR, ReasonCode.MALFORMED_PACKET
-FORBIDDEN: list[tuple[PacketType, str, ReasonCode]] = [
+FORBIDDEN: list[Any] = [  # packet, property in hexadecimal, reason code
     *((T.CONNECT, f"{flag} 02", PROTOCOL_ERROR) for flag in ("17", "19")),
     *((T.CONNACK, f"{flag} 02", PROTOCOL_ERROR) for flag in ("24", "25", "28", "29", "2a")),
     (T.PUBLISH, "01 02", PROTOCOL_ERROR),
@@ -130,17 +130,17 @@ FORBIDDEN: list[tuple[PacketType, str, ReasonCode]] = [
     (T.CONNACK, "27 00000000", PROTOCOL_ERROR),
     (T.PUBLISH, "0b 00", PROTOCOL_ERROR),
     (T.SUBSCRIBE, "0b 00", PROTOCOL_ERROR),
-    (T.SUBSCRIBE, "0b 80 00", MALFORMED),  # [MQTT-1.5.5-1]
+    pytest.param(T.SUBSCRIBE, "0b 80 00", MALFORMED, marks=pytest.mark.conformance("MQTT-1.5.5-1")),
     (T.SUBSCRIBE, "0b ff ff ff ff 01", MALFORMED),
-    (T.PUBLISH, "23 0000", ReasonCode.TOPIC_ALIAS_INVALID),  # [MQTT-3.3.2-8]
-    (T.PUBLISH, "08 0000", PROTOCOL_ERROR),  # [MQTT-4.7.3-1]
-    (T.PUBLISH, "08 0001 2b", PROTOCOL_ERROR),  # [MQTT-3.3.2-14]
-    (T.PUBLISH, "08 0003 612f23", PROTOCOL_ERROR),  # [MQTT-3.3.2-14]
-    (T.PUBLISH, "08 0001 ff", MALFORMED),  # [MQTT-3.3.2-13]
-    (T.PUBLISH, "03 0001 ff", MALFORMED),  # [MQTT-3.3.2-19]
-    (T.PUBACK, "1f 0001 00", MALFORMED),  # [MQTT-1.5.4-2]
-    (T.PUBACK, "26 0001 ff 0000", MALFORMED),  # [MQTT-1.5.7-1]
-    (T.PUBACK, "26 0000 0003 eda080", MALFORMED),  # [MQTT-1.5.7-1]
+    pytest.param(T.PUBLISH, "23 0000", ReasonCode.TOPIC_ALIAS_INVALID, marks=pytest.mark.conformance("MQTT-3.3.2-8")),
+    pytest.param(T.PUBLISH, "08 0000", PROTOCOL_ERROR, marks=pytest.mark.conformance("MQTT-4.7.3-1")),
+    pytest.param(T.PUBLISH, "08 0001 2b", PROTOCOL_ERROR, marks=pytest.mark.conformance("MQTT-3.3.2-14")),
+    pytest.param(T.PUBLISH, "08 0003 612f23", PROTOCOL_ERROR, marks=pytest.mark.conformance("MQTT-3.3.2-14")),
+    pytest.param(T.PUBLISH, "08 0001 ff", MALFORMED, marks=pytest.mark.conformance("MQTT-3.3.2-13")),
+    pytest.param(T.PUBLISH, "03 0001 ff", MALFORMED, marks=pytest.mark.conformance("MQTT-3.3.2-19")),
+    pytest.param(T.PUBACK, "1f 0001 00", MALFORMED, marks=pytest.mark.conformance("MQTT-1.5.4-2")),
+    pytest.param(T.PUBACK, "26 0001 ff 0000", MALFORMED, marks=pytest.mark.conformance("MQTT-1.5.7-1")),
+    pytest.param(T.PUBACK, "26 0000 0003 eda080", MALFORMED, marks=pytest.mark.conformance("MQTT-1.5.7-1")),
     (T.CONNECT, "8011 00000000", MALFORMED),  # an identifier in more bytes than it needs
 ]
 
@@ -162,8 +162,8 @@ def test_forbidden_values(packet: PacketType, item: str, reason_code: ReasonCode
         (T.PUBLISH, "topic_alias", 65_536),
         (T.PUBLISH, "subscription_identifiers", (1, 0)),
         (T.PUBLISH, "content_type", "\0"),
-        (T.PUBLISH, "response_topic", "a/+"),  # [MQTT-3.3.2-14]
-        (T.PUBLISH, "response_topic", ""),  # [MQTT-4.7.3-1]
+        pytest.param(T.PUBLISH, "response_topic", "a/+", marks=pytest.mark.conformance("MQTT-3.3.2-14")),
+        pytest.param(T.PUBLISH, "response_topic", "", marks=pytest.mark.conformance("MQTT-4.7.3-1")),
         (T.PUBLISH, "correlation_data", bytes(65_536)),
         (T.SUBSCRIBE, "subscription_identifier", 2**28),
         (T.CONNECT, "receive_maximum", 0),
@@ -184,7 +184,7 @@ def test_what_a_property_cannot_hold_is_not_written(packet: PacketType, name: st
     [
         "",  # no Property Length
         "01",  # longer than what follows
-        "80 00",  # [MQTT-1.5.5-1]
+        pytest.param("80 00", marks=pytest.mark.conformance("MQTT-1.5.5-1")),
         "80",
         "ff ff ff ff 01",
     ],
@@ -194,8 +194,9 @@ def test_property_lengths_refused(block: str) -> None:
         read(T.PUBACK, bytes.fromhex(block))
 
 
+@pytest.mark.conformance("MQTT-2.2.2-1")
 def test_no_properties_have_a_length() -> None:
-    assert with_length(b"") == b"\0"  # [MQTT-2.2.2-1]
+    assert with_length(b"") == b"\0"
     assert read(T.PUBACK, b"\0") == {}
 
 

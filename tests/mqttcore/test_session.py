@@ -354,7 +354,7 @@ def test_expects_pubrec() -> None:
     assert not made.expects_pubrec(two.packet_id)
 
 
-@pytest.mark.conformance("MQTT-4.3.3-10", "MQTT-4.3.3-11", "MQTT-4.3.3-12")
+@pytest.mark.conformance("MQTT-2.2.1-5", "MQTT-4.3.3-10", "MQTT-4.3.3-11", "MQTT-4.3.3-12")
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=40))
 def test_a_qos_2_message_of_the_peer_is_taken_once(steps: list[tuple[bool, int]]) -> None:
     made = Session(Limits())

@@ -108,19 +108,30 @@ def permitted(phase: Phase, sender: Role, kind: Trigger) -> bool:
     return kind in PERMITTED[phase][sender is SERVER]
 
 
+@pytest.mark.conformance(
+    "MQTT-3.1.0-1",
+    "MQTT-3.1.0-2",
+    "MQTT-3.1.2-30",
+    "MQTT-3.2.0-1",
+    "MQTT-3.2.0-2",
+    "MQTT-3.14.0-1",
+    "MQTT-3.14.4-1",
+    "MQTT-4.12.0-2",
+    "MQTT-4.12.0-3",
+    "MQTT-4.12.0-7",
+)
 @pytest.mark.parametrize("phase", Phase)
 def test_the_table_lists_what_the_specification_permits(phase: Phase) -> None:
-    # [MQTT-3.1.0-1] [MQTT-3.1.0-2] [MQTT-3.1.2-30] [MQTT-3.2.0-1] [MQTT-3.2.0-2]
-    # [MQTT-3.14.0-1] [MQTT-3.14.4-1] [MQTT-4.12.0-7]
     for sender in Role:
         listed = {kind for before, by, kind in TRANSITIONS if before is phase and by is sender}
         assert listed == PERMITTED[phase][sender is SERVER]
 
 
+@pytest.mark.conformance("MQTT-3.2.2-7", "MQTT-3.14.4-2")
 def test_every_packet_of_success_leads_on() -> None:
     after = {key: phase for key, phase in TRANSITIONS.items() if phase is not key[0]}
     ends = {kind for (_, _, kind), phase in after.items() if phase is Phase.CLOSED}
-    assert ends == {T.DISCONNECT, T.CONNACK_REFUSED}  # [MQTT-3.2.2-7] [MQTT-3.14.4-2]
+    assert ends == {T.DISCONNECT, T.CONNACK_REFUSED}
     for phase in PATHS:
         assert at(phase, CLIENT).phase is phase
         assert at(phase, SERVER).phase is phase
@@ -205,7 +216,8 @@ def test_mqtt_3_1_1_has_no_auth(role: Role) -> None:
     assert connection.take_output() == b""
 
 
+@pytest.mark.conformance("MQTT-3.15.2-1")
 def test_auth_has_three_reason_codes() -> None:
-    connection = at(Phase.CONNECTED_WITH_METHOD, SERVER)  # [MQTT-3.15.2-1]
+    connection = at(Phase.CONNECTED_WITH_METHOD, SERVER)
     with pytest.raises(LocalProtocolError):
         connection.send(p.Auth(ReasonCode.NOT_AUTHORIZED, authentication_method="m"), 0.0)

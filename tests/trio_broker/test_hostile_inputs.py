@@ -5,6 +5,7 @@ The core has its own tests of them; here nothing may reach the log as a fault of
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 import trio
@@ -36,12 +37,17 @@ from mqttcore import (
     Will,
 )
 from mqttcore.auth import Action, Authentication, AuthRequest, Denied, Granted, Principal
+from mqttcore.authenticators.service_account import by_token_review
 from mqttcore.broker import Policy
 from mqttcore.broker.authorization import Resource, Rule, authorizer
 from mqttcore.codec import encode, frame
 from mqttcore.events import Event
+from tests.mqttcore.authenticators.conversation import converse
+from tests.trio_broker.resources.support import AUTOMATIC, V1, listener, loads, manifest, together
 from tests.trio_broker.support import Peer, Running, running, until
 from trio_broker import ServerLimits
+from trio_broker.assembly import TokenVerification, login, rules
+from trio_broker.effects import TokenSource
 
 VERSIONS = pytest.mark.parametrize("version", [V311, V5])
 
@@ -143,7 +149,7 @@ async def test_a_huge_remaining_length_with_nothing_behind_it(version: int, auto
 async def test_a_first_packet_that_is_not_connect(first: int, autojump_clock: MockClock) -> None:
     async with beside_others() as run:
         stream = run.open_memory()
-        await stream.send_all(bytes((first, 0)))
+        await stream.send_all(b"\x10\x00" if first >> 4 == 1 else bytes((first,)))
         assert await stream.receive_some() == b""
         assert trio.current_time() == 0
         await stream.aclose()
@@ -237,7 +243,7 @@ async def test_topics_that_begin_with_a_dollar(version: int) -> None:
 @pytest.mark.parametrize("name", ["+", "#", "*", "a/#", "{principal.username}"])
 async def test_wildcards_in_client_ids_and_user_names_of_access_rules(version: int, name: str) -> None:
     topics = ("by-name/{principal.username}/x", "by-id/{principal.clientId}/x")
-    rules = [
+    given = [
         Rule(
             usernames=(name,),
             resources=(
@@ -246,7 +252,7 @@ async def test_wildcards_in_client_ids_and_user_names_of_access_rules(version: i
             ),
         )
     ]
-    allow = authorizer(rules)
+    allow = authorizer(given)
 
     async with beside_others() as run:
         peer = Peer(run.open_memory(Policy(authorize=allow)))
@@ -285,3 +291,65 @@ async def test_an_endless_stream_of_wrong_passwords() -> None:
         peer = Peer(run.open_memory(policy))
         assert (await peer.connect("u", username="u", password=b"right")).reason_code is ReasonCode.SUCCESS
         await peer.stream.aclose()
+
+
+LISTENER = listener(f"- {{port: 8883, authenticationRef: auth, authorizationRef: rules, tls: {AUTOMATIC}}}")
+RULES = "{rules: [{principals: {usernames: [ada]}, brokerResources: [{method: Connect}]}]}"
+PASSWORDS = "{method: Password, passwordSettings: {secretName: users}}"
+HASH = "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAA"
+
+
+def gets_in(users: str, rules_text: str) -> bool:
+    """Whether the user ada gets in with whatever password, by these manifests."""
+    methods = f"spec: {{authenticationMethods: [{PASSWORDS}]}}"
+    configuration = loads(
+        together(
+            LISTENER,
+            manifest("BrokerAuthentication", "auth", methods, V1),
+            manifest("Secret", "users", users),
+            manifest("BrokerAuthorization", "rules", f"spec: {{authorizationPolicies: {rules_text}}}", V1),
+        )
+    ).configuration
+    if configuration is None:
+        return False
+    [port] = configuration.ports
+    assert port.authentication is not None
+    assert port.authorization is not None
+    verification = TokenVerification(by_token_review, cast(TokenSource, None))  # which no method here asks
+    authenticate = login(port.authentication, verification).authenticate
+    verdict = converse(authenticate, AuthRequest(username="ada", password=b"x"), lambda _: True).verdict
+    allow = authorizer(rules(port.authorization))
+    return isinstance(verdict, Granted) and allow(Principal("c", "ada"), Action.CONNECT, "c")
+
+
+def test_an_empty_or_malformed_password_or_rule_file_lets_nobody_in() -> None:
+    users = f"stringData: {{ada: {HASH!r}}}"
+    assert gets_in(users, RULES)
+    for wrong in (
+        "",
+        "stringData: {}",
+        "stringData: {ada: ''}",
+        "stringData: {ada: plain text}",
+        f"stringData: {{ada: {HASH[:-1]!r}}}",
+        f"stringData: {{'': {HASH!r}}}",
+        "data: {ada: '%'}",
+        "data: {ada: /w==}",
+        "stringData: [",
+        f"stringData: {{bob: {HASH!r}}}",
+    ):
+        assert not gets_in(wrong, RULES), wrong
+    for wrong in (
+        "",
+        "{}",
+        "{rules: }",
+        "{rules: []}",
+        "{rules: [{}]}",
+        "{rules: [{brokerResources: [{method: Connect}]}]}",
+        "{rules: [{principals: {}, brokerResources: [{method: Connect}]}]}",
+        "{rules: [{principals: {usernames: []}, brokerResources: [{method: Connect}]}]}",
+        "{rules: [{principals: {attributes: [{}]}, brokerResources: [{method: Connect}]}]}",
+        "{rules: [{principals: {usernames: [ada]}, brokerResources: []}]}",
+        "{rules: [{principals: {usernames: [ada]}, brokerResources: [{method: Everything}]}]}",
+        RULES[:-1],
+    ):
+        assert not gets_in(users, wrong), wrong

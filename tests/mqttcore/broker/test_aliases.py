@@ -7,7 +7,8 @@ from tests.mqttcore.broker.support import Network
 
 
 class TestInbound:
-    def test_an_alias_stands_for_its_topic(self) -> None:  # [MQTT-3.3.2-12]
+    @pytest.mark.conformance("MQTT-3.3.2-12")
+    def test_an_alias_stands_for_its_topic(self) -> None:
         net = Network(topic_alias_maximum=3)
         a, b = net.connects("a", "b")
         b.subscribe("#")
@@ -34,7 +35,8 @@ class TestInbound:
         a.publish("", topic_alias=1)
         assert b.take(Publish) == [Publish("x"), Publish("x")]
 
-    def test_it_ends_with_the_connection(self) -> None:  # [MQTT-3.3.2-7]
+    @pytest.mark.conformance("MQTT-3.3.2-7")
+    def test_it_ends_with_the_connection(self) -> None:
         net = Network()
         a = net.connect("a", session_expiry_interval=100)
         a.publish("x", topic_alias=1)
@@ -52,7 +54,8 @@ class TestInbound:
         a.publish("", topic_alias=1)
         assert [topic for topic, _, _ in c.messages()] == ["x", "y", "x"]
 
-    def test_alias_0_is_invalid(self) -> None:  # [MQTT-3.3.2-8]
+    @pytest.mark.conformance("MQTT-3.3.2-8")
+    def test_alias_0_is_invalid(self) -> None:
         a = Network().connect("a")
         a.send_bytes(b"\x30\x07\x00\x01t\x03\x23\x00\x00")
         assert a.ended_with() is ReasonCode.TOPIC_ALIAS_INVALID
@@ -65,11 +68,11 @@ class TestInbound:
 
 
 class TestOutbound:
+    @pytest.mark.conformance("MQTT-3.1.2-26", "MQTT-3.1.2-27", "MQTT-3.3.2-10", "MQTT-3.3.2-11")
     @pytest.mark.parametrize("asked", [None, 0, 1, 3, 65_535])
     @pytest.mark.parametrize("most", [0, 2, 100])
     @pytest.mark.parametrize("qos", [0, 1, 2])
     def test_as_many_as_both_allow(self, asked: int | None, most: int, qos: int) -> None:
-        # [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-10] [MQTT-3.3.2-11]
         net = Network(assigned_topic_aliases=most)
         b = net.connect("b", topic_alias_maximum=asked)
         b.subscribe("#")
@@ -82,7 +85,8 @@ class TestOutbound:
         assert [packet.topic for packet in packets if isinstance(packet, Publish)].count("") == 2 * len(used)
         assert b.messages() == [(f"t/{number}", b"%d" % number, qos) for number in range(5)] * 3
 
-    def test_a_new_connection_begins_anew(self) -> None:  # [MQTT-3.3.2-7]
+    @pytest.mark.conformance("MQTT-3.3.2-7")
+    def test_a_new_connection_begins_anew(self) -> None:
         net = Network()
         b = net.connect("b", topic_alias_maximum=5, session_expiry_interval=100)
         b.subscribe("#")

@@ -109,6 +109,7 @@ def watcher_of(net: Network) -> Peer:
 
 
 class TestConnect:
+    @pytest.mark.conformance("MQTT-3.1.4-2", "MQTT-3.1.4-5", "MQTT-4.12.0-4")
     @pytest.mark.parametrize(
         ("verdict", "code", "return_code"),
         [
@@ -128,7 +129,7 @@ class TestConnect:
     @pytest.mark.parametrize("effect", [False, True])
     def test_the_verdict_is_the_answer(
         self, verdict: Verdict, code: ReasonCode, return_code: int, version: int, effect: bool
-    ) -> None:  # [MQTT-3.1.4-2] [MQTT-3.1.4-5] [MQTT-4.12.0-4]
+    ) -> None:
         net = network(asking if effect else at_once(verdict))
         peer = net.peer()
         peer.send(Connect(client_id="a", protocol_version=version, password=None))
@@ -206,9 +207,9 @@ class TestConnect:
         assert len({request.entropy for request in requests}) == 3
         assert all(len(request.entropy) == 32 for request in requests)
 
+    @pytest.mark.conformance("MQTT-4.12.0-2", "MQTT-4.12.0-3", "MQTT-4.12.0-5", "MQTT-3.2.0-1")
     @pytest.mark.parametrize("rounds", [1, 2, 10])
     def test_challenges(self, rounds: int) -> None:
-        # [MQTT-4.12.0-2] [MQTT-4.12.0-3] [MQTT-4.12.0-5] [MQTT-3.2.0-1]
         net = network(challenging(rounds, Granted(data=b"welcome")))
         peer = net.peer()
         peer.send(Connect(client_id="a", authentication_method="m"))
@@ -223,6 +224,7 @@ class TestConnect:
         assert connack.reason_code is ReasonCode.SUCCESS
         assert (connack.authentication_method, connack.authentication_data) == ("m", b"welcome")
 
+    @pytest.mark.conformance("MQTT-4.12.0-4", "MQTT-3.1.2-30")
     @pytest.mark.parametrize(
         "answer",
         [
@@ -238,7 +240,7 @@ class TestConnect:
         ],
         ids=repr,
     )
-    def test_whatever_else_the_client_sends_ends_it(self, answer: Any) -> None:  # [MQTT-4.12.0-4] [MQTT-3.1.2-30]
+    def test_whatever_else_the_client_sends_ends_it(self, answer: Any) -> None:
         net = network(challenging(1, Granted()))
         watcher = watcher_of(net)
         peer = net.peer()
@@ -253,21 +255,24 @@ class TestConnect:
         assert {*net.broker.sessions} == {"watcher"}
         assert not watcher.received
 
+    @pytest.mark.conformance("MQTT-4.12.0-6")
     @VERSIONS
-    def test_a_challenge_needs_a_method(self, version: int) -> None:  # [MQTT-4.12.0-6]
+    def test_a_challenge_needs_a_method(self, version: int) -> None:
         net = network(challenging(1, Granted()))
         peer = net.peer()
         peer.send(Connect(client_id="a", protocol_version=version))
         assert peer.ended_with() is ReasonCode.NOT_AUTHORIZED
         assert not net.broker.sessions
 
-    def test_without_a_method_the_connack_has_none(self) -> None:  # [MQTT-4.12.0-6]
+    @pytest.mark.conformance("MQTT-4.12.0-6")
+    def test_without_a_method_the_connack_has_none(self) -> None:
         net = network(at_once(Granted(data=b"x")))
         connack = net.connect("a").connack
         assert connack.authentication_method is None
         assert connack.authentication_data is None
 
-    def test_without_an_authenticator_there_is_no_method(self) -> None:  # [MQTT-4.12.0-1]
+    @pytest.mark.conformance("MQTT-4.12.0-1")
+    def test_without_an_authenticator_there_is_no_method(self) -> None:
         net = Network()
         peer = net.peer()
         peer.send(Connect(client_id="a", authentication_method="m"))
@@ -364,6 +369,7 @@ class TestConnect:
         net.advance(3)
         assert peer.ended_with() is ReasonCode.NOT_AUTHORIZED
 
+    @pytest.mark.conformance("MQTT-3.1.4-3")
     def test_two_of_one_name_under_way_do_no_harm(self) -> None:
         net = network(asking)
         first, second, third = net.peer(), net.peer(), net.peer()
@@ -377,7 +383,7 @@ class TestConnect:
         net.broker.resume(one, Denied(), 0.0)
         net.settle()
         assert first.closed
-        assert second.closed is None  # only an accepted CONNECT takes over [MQTT-3.1.4-3]
+        assert second.closed is None  # only an accepted CONNECT takes over
         net.broker.resume(three, Granted(), 0.0)
         net.settle()
         assert second.ended_with() is ReasonCode.SESSION_TAKEN_OVER
@@ -480,7 +486,8 @@ class TestReauthentication:
     def auth(self, peer: Peer, code: ReasonCode = ReasonCode.RE_AUTHENTICATE, method: str = METHOD) -> None:
         peer.send(Auth(code, authentication_method=method, authentication_data=b"token"))
 
-    def test_success_renews_the_credential(self) -> None:  # [MQTT-4.12.0-5]
+    @pytest.mark.conformance("MQTT-4.12.0-5")
+    def test_success_renews_the_credential(self) -> None:
         net, peer = self.connected(Granted(expires_at=WALL + 10))
         for _ in range(5):
             net.advance(5)
@@ -557,6 +564,7 @@ class TestReauthentication:
         assert 9 <= tries <= 11
         assert peer.closed is None
 
+    @pytest.mark.conformance("MQTT-4.12.1-2")
     @pytest.mark.parametrize(
         ("verdict", "code"),
         [
@@ -569,7 +577,7 @@ class TestReauthentication:
             (Granted(expires_at=WALL - 1), ReasonCode.NOT_AUTHORIZED),
         ],
     )
-    def test_a_refusal_ends_the_connection(self, verdict: Verdict, code: ReasonCode) -> None:  # [MQTT-4.12.1-2]
+    def test_a_refusal_ends_the_connection(self, verdict: Verdict, code: ReasonCode) -> None:
         net, peer = self.connected()
         watcher = watcher_of(net)
         self.auth(peer)
@@ -590,7 +598,9 @@ class TestReauthentication:
     @pytest.mark.parametrize(
         "act",
         [
-            lambda self, peer: self.auth(peer, method="other"),  # [MQTT-4.12.1-1]
+            pytest.param(
+                lambda self, peer: self.auth(peer, method="other"), marks=pytest.mark.conformance("MQTT-4.12.1-1")
+            ),
             lambda self, peer: self.auth(peer, ReasonCode.CONTINUE_AUTHENTICATION),  # nobody asked
             lambda self, peer: self.auth(peer, ReasonCode.SUCCESS),
             lambda self, peer: (self.auth(peer), self.auth(peer)),  # while one is being decided
@@ -607,7 +617,8 @@ class TestReauthentication:
             net.perform(Granted())
         assert not net.broker.sessions
 
-    def test_without_a_method_in_connect(self) -> None:  # [MQTT-4.12.0-7]
+    @pytest.mark.conformance("MQTT-4.12.0-7")
+    def test_without_a_method_in_connect(self) -> None:
         net = network(at_once(Granted()))
         peer = net.connect("a")
         self.auth(peer)

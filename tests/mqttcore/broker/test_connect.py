@@ -28,14 +28,16 @@ VERSIONS = pytest.mark.parametrize("version", [V311, V5])
 
 
 class TestIdentifiers:
-    def test_an_empty_identifier_gets_one_that_no_session_has(self) -> None:  # [MQTT-3.1.3-6] [MQTT-3.2.2-16]
+    @pytest.mark.conformance("MQTT-3.1.3-6", "MQTT-3.2.2-16")
+    def test_an_empty_identifier_gets_one_that_no_session_has(self) -> None:
         net = Network()
         assigned = [net.connect().connack.assigned_client_identifier for _ in range(50)]
         assert None not in assigned
         assert len({*assigned}) == 50
         assert {*net.broker.sessions} == {*assigned}
 
-    def test_the_assigned_identifier_is_the_clients_from_then_on(self) -> None:  # [MQTT-3.1.3-7]
+    @pytest.mark.conformance("MQTT-3.1.3-7")
+    def test_the_assigned_identifier_is_the_clients_from_then_on(self) -> None:
         net = Network()
         first = net.connect(session_expiry_interval=100)
         first.subscribe("a")
@@ -48,14 +50,16 @@ class TestIdentifiers:
         net.publish("a", b"x")
         assert again.payloads() == [b"x"]
 
+    @pytest.mark.conformance("MQTT-3.1.3-5")
     @pytest.mark.parametrize("client_id", ["a", "0", "Az09" * 5 + "xyz", "with space/+#$", "ü" * 100])
     @VERSIONS
-    def test_identifiers_are_taken_as_they_are(self, client_id: str, version: int) -> None:  # [MQTT-3.1.3-5]
+    def test_identifiers_are_taken_as_they_are(self, client_id: str, version: int) -> None:
         net = Network()
         net.connect(client_id, protocol_version=version)
         assert [*net.broker.sessions] == [client_id]
 
-    def test_version_4_without_identifier_needs_a_clean_session(self) -> None:  # [MQTT-3.1.3-8]
+    @pytest.mark.conformance("MQTT3-3.1.3-8")
+    def test_version_4_without_identifier_needs_a_clean_session(self) -> None:
         net = Network()
         peer = net.peer()
         peer.send(Connect(client_id="", clean_start=False, protocol_version=V311))
@@ -65,10 +69,12 @@ class TestIdentifiers:
 
 
 class TestSessions:
+    @pytest.mark.conformance(
+        "MQTT-3.1.2-4", "MQTT-3.1.2-5", "MQTT-3.1.2-6", "MQTT-3.2.2-2", "MQTT-3.2.2-3", "MQTT-3.1.4-4"
+    )
     @pytest.mark.parametrize("clean_start", [True, False])
     @pytest.mark.parametrize("stored", [True, False])
     def test_session_present(self, clean_start: bool, stored: bool) -> None:
-        # [MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-3.1.4-4]
         net = Network()
         if stored:
             first = net.connect("a", session_expiry_interval=100)
@@ -80,13 +86,14 @@ class TestSessions:
         net.publish("t")
         assert len(again.take(Publish)) == resumed
 
+    @pytest.mark.conformance("MQTT-3.1.2-23", "MQTT-4.1.0-2")
     @pytest.mark.parametrize(("interval", "kept"), [(None, False), (0, False), (1, True), (0xFFFF_FFFF, True)])
     def test_the_expiry_interval_keeps_the_session(self, interval: int | None, kept: bool) -> None:
-        # [MQTT-3.1.2-23] [MQTT-4.1.0-2]
         net = Network()
         net.connect("a", session_expiry_interval=interval).cut()
         assert net.connect("a", clean_start=False).connack.session_present is kept
 
+    @pytest.mark.conformance("MQTT3-3.1.2-4", "MQTT3-3.1.2-6")
     @pytest.mark.parametrize("clean_start", [True, False])
     def test_version_4_keeps_the_session_unless_it_is_clean(self, clean_start: bool) -> None:
         net = Network()
@@ -150,9 +157,10 @@ class TestSessions:
 
 
 class TestTakeover:
+    @pytest.mark.conformance("MQTT-3.1.4-3", "MQTT3-3.1.4-2")
     @pytest.mark.parametrize("version", [V311, V5])
     @pytest.mark.parametrize("again", [V311, V5])
-    def test_the_earlier_connection_is_closed(self, version: int, again: int) -> None:  # [MQTT-3.1.4-3]
+    def test_the_earlier_connection_is_closed(self, version: int, again: int) -> None:
         net = Network()
         old = net.connect("a", protocol_version=version)
         new = net.connect("a", protocol_version=again)
@@ -195,11 +203,11 @@ class TestTakeover:
 
 
 class TestKeepAlive:
+    @pytest.mark.conformance("MQTT-3.1.2-22", "MQTT-3.2.2-22", "MQTT-3.12.4-1", "MQTT3-3.1.2-24")
     @pytest.mark.parametrize("asked", [0, 1, 60, 65535])
     @pytest.mark.parametrize("most", [0, 1, 30, 65535])
     @VERSIONS
     def test_silence_ends_the_connection(self, asked: int, most: int, version: int) -> None:
-        # [MQTT-3.1.2-21] [MQTT-3.1.2-22] [MQTT-3.2.2-22]
         net = Network(server_keep_alive=most)
         peer = net.connect("a", keep_alive=asked, protocol_version=version)
         told = peer.connack.server_keep_alive
@@ -217,7 +225,7 @@ class TestKeepAlive:
         for _ in range(3):  # anything counts
             net.advance(1.5 * keep_alive - 0.01)
             peer.send(PingReq())
-            assert peer.expect(PingResp) == PingResp()  # [MQTT-3.12.4-1]
+            assert peer.expect(PingResp) == PingResp()
         net.advance(1.5 * keep_alive - 0.01)
         assert peer.closed is None
         net.advance(0.02)
@@ -242,7 +250,7 @@ class TestConnack:
         [
             ("receive_maximum", 1, "receive_maximum", 1),
             ("receive_maximum", 65_535, "receive_maximum", None),
-            ("maximum_qos", 0, "maximum_qos", 0),  # [MQTT-3.2.2-9]
+            pytest.param("maximum_qos", 0, "maximum_qos", 0, marks=pytest.mark.conformance("MQTT-3.2.2-9")),
             ("maximum_qos", 1, "maximum_qos", 1),
             ("maximum_qos", 2, "maximum_qos", None),
             ("retain_available", False, "retain_available", False),
@@ -272,33 +280,34 @@ class TestConnack:
         net = Network(maximum_qos=1, receive_maximum=1, server_keep_alive=5)
         assert net.connect("", protocol_version=V311).connack == ConnAck()
 
+    @pytest.mark.conformance("MQTT-3.1.2-28")
     @pytest.mark.parametrize("value", [None, False, True])
-    def test_there_is_no_response_information(self, value: bool | None) -> None:  # [MQTT-3.1.2-28]
+    def test_there_is_no_response_information(self, value: bool | None) -> None:
         assert Network().connect("a", request_response_information=value).connack.response_information is None
 
 
 REFUSALS: list[tuple[dict[str, Any], dict[str, Any], ReasonCode, int]] = [
     # limits, CONNECT, the code in 5.0, the code in 3.1.1
-    ({"maximum_qos": 0}, {"will": Will(topic="w", qos=1)}, ReasonCode.QOS_NOT_SUPPORTED, 3),  # [MQTT-3.2.2-12]
+    ({"maximum_qos": 0}, {"will": Will(topic="w", qos=1)}, ReasonCode.QOS_NOT_SUPPORTED, 3),
     ({"maximum_qos": 1}, {"will": Will(topic="w", qos=2)}, ReasonCode.QOS_NOT_SUPPORTED, 3),
     (
         {"retain_available": False},
         {"will": Will(topic="w", retain=True)},
         ReasonCode.RETAIN_NOT_SUPPORTED,
         3,
-    ),  # [MQTT-3.2.2-13]
+    ),
     ({"maximum_topic_levels": 2}, {"will": Will(topic="a/b/c")}, ReasonCode.TOPIC_NAME_INVALID, 3),
     ({}, {"will": Will(topic="$SYS/x")}, ReasonCode.TOPIC_NAME_INVALID, 3),
     ({"maximum_connect_size": 128}, {"username": "u" * 200}, ReasonCode.PACKET_TOO_LARGE, -1),
 ]
 
 
+@pytest.mark.conformance("MQTT-3.2.2-12", "MQTT-3.2.2-13", "MQTT-3.1.4-2", "MQTT-3.2.2-7", "MQTT-3.1.4-6")
 @VERSIONS
 @pytest.mark.parametrize(("limits", "fields", "code", "return_code"), REFUSALS)
 def test_refusals(
     version: int, limits: dict[str, Any], fields: dict[str, Any], code: ReasonCode, return_code: int
 ) -> None:
-    # [MQTT-3.1.4-2] [MQTT-3.2.2-7] [MQTT-3.1.4-6]
     net = Network(**limits)
     other = net.connect("b")
     other.subscribe("#")
@@ -327,11 +336,12 @@ def test_a_will_that_is_not_what_it_says_is_refused() -> None:
     assert peer.ended_with() is ReasonCode.PAYLOAD_FORMAT_INVALID
 
 
+@pytest.mark.conformance("MQTT-3.1.2-2", "MQTT3-3.1.2-2")
 @pytest.mark.parametrize(
     ("level", "answer"),
     [(0, b"\x20\x02\x00\x01"), (3, b"\x20\x02\x00\x01"), (6, b"\x20\x03\x00\x84\x00"), (255, b"\x20\x03\x00\x84\x00")],
 )
-def test_an_unknown_version_is_refused_in_its_own_terms(level: int, answer: bytes) -> None:  # [MQTT-3.1.2-2]
+def test_an_unknown_version_is_refused_in_its_own_terms(level: int, answer: bytes) -> None:
     net = Network()
     peer = net.peer()
     peer.reading = False
@@ -343,8 +353,9 @@ def test_an_unknown_version_is_refused_in_its_own_terms(level: int, answer: byte
     assert last[3] == answer[3]
 
 
+@pytest.mark.conformance("MQTT-3.1.0-2")
 @VERSIONS
-def test_a_second_connect_is_a_protocol_error(version: int) -> None:  # [MQTT-3.1.0-2]
+def test_a_second_connect_is_a_protocol_error(version: int) -> None:
     net = Network()
     peer = net.connect("a", protocol_version=version)
     peer.send(Connect(client_id="a", protocol_version=version))
@@ -378,9 +389,10 @@ def test_a_client_need_not_wait_for_connack(version: int) -> None:
     assert sorted(kinds[2:]) == ["PubAck", "Publish"]
 
 
+@pytest.mark.conformance("MQTT-3.14.4-2")
 @VERSIONS
 @pytest.mark.parametrize("keep_alive", [0, 10])
-def test_disconnect_ends_the_connection(version: int, keep_alive: int) -> None:  # [MQTT-3.14.4-2]
+def test_disconnect_ends_the_connection(version: int, keep_alive: int) -> None:
     net = Network()
     peer = net.connect("a", protocol_version=version, keep_alive=keep_alive)
     peer.disconnect()
@@ -390,9 +402,9 @@ def test_disconnect_ends_the_connection(version: int, keep_alive: int) -> None: 
     assert (report.by, report.reason_code) == ("peer", ReasonCode.SUCCESS)
 
 
+@pytest.mark.conformance("MQTT-3.2.0-1", "MQTT-3.1.2-24")
 @pytest.mark.parametrize("size", range(1, 20))
 def test_nothing_is_sent_to_a_client_whose_packet_size_forbids_connack(size: int) -> None:
-    # [MQTT-3.2.0-1] [MQTT-3.1.2-24]
     net = Network()
     first = net.connect("a", session_expiry_interval=100)
     first.auto = False

@@ -6,9 +6,10 @@ from mqttcore import V311, PubAck, Publish, PubRec, PubRel
 from tests.mqttcore.broker.support import Network
 
 
+@pytest.mark.conformance("MQTT-3.3.2-6")
 @pytest.mark.parametrize("qos", [0, 1, 2])
 @pytest.mark.parametrize("interval", [0, 1, 10, 0xFFFF_FFFF])
-def test_at_once_it_is_passed_on_whole(qos: int, interval: int) -> None:  # [MQTT-3.3.2-6]
+def test_at_once_it_is_passed_on_whole(qos: int, interval: int) -> None:
     net = Network()
     a, b, old = net.connect("a"), net.connect("b"), net.connect("c", protocol_version=V311)
     for peer in (b, old):
@@ -18,8 +19,9 @@ def test_at_once_it_is_passed_on_whole(qos: int, interval: int) -> None:  # [MQT
     assert old.payloads() == [b"x"]
 
 
+@pytest.mark.conformance("MQTT-3.3.2-6")
 @pytest.mark.parametrize("waited", [0.0, 0.25, 4.0, 9.25])
-def test_the_time_spent_waiting_is_taken_off(waited: float) -> None:  # [MQTT-3.3.2-6]
+def test_the_time_spent_waiting_is_taken_off(waited: float) -> None:
     net = Network()
     b = net.connect("b", session_expiry_interval=1000)
     b.subscribe("t")
@@ -31,7 +33,8 @@ def test_the_time_spent_waiting_is_taken_off(waited: float) -> None:  # [MQTT-3.
     assert intervals == [round(10 - waited), None]
 
 
-def test_what_has_expired_is_not_delivered() -> None:  # [MQTT-3.3.2-5]
+@pytest.mark.conformance("MQTT-3.3.2-5")
+def test_what_has_expired_is_not_delivered() -> None:
     net = Network()
     b = net.connect("b", session_expiry_interval=1000)
     b.subscribe("t")
@@ -61,7 +64,8 @@ def test_it_holds_for_what_waits_for_quota(receive_maximum: int) -> None:
     assert [(packet.payload, packet.message_expiry_interval) for packet in b.take(Publish)] == [(b"3", 89)]
 
 
-def test_what_was_sent_no_longer_expires() -> None:  # [MQTT-4.3.3-7] [MQTT-4.3.3-13] [MQTT-4.4.0-1]
+@pytest.mark.conformance("MQTT-4.3.3-7", "MQTT-4.3.3-13", "MQTT-4.4.0-1")
+def test_what_was_sent_no_longer_expires() -> None:
     net = Network()
     b = net.connect("b", session_expiry_interval=1000)
     b.auto = False
@@ -80,7 +84,8 @@ def test_what_was_sent_no_longer_expires() -> None:  # [MQTT-4.3.3-7] [MQTT-4.3.
     assert not net.broker.sessions["b"].pending
 
 
-def test_a_slow_reader_gets_no_expired_message() -> None:  # [MQTT-3.3.2-5]
+@pytest.mark.conformance("MQTT-3.3.2-5")
+def test_a_slow_reader_gets_no_expired_message() -> None:
     net = Network(output_high_water=1024)
     other = net.connect("other", keep_alive=10)
     b = net.connect("b")

@@ -23,10 +23,10 @@ VERSIONS = pytest.mark.parametrize("version", [V311, V5])
 
 
 class TestSendQuota:
+    @pytest.mark.conformance("MQTT-4.9.0-1", "MQTT-4.9.0-2", "MQTT-3.3.4-9")
     @pytest.mark.parametrize("quota", [1, 3, 10])
     @pytest.mark.parametrize("qos", [1, 2])
     def test_no_more_than_the_receive_maximum_is_under_way(self, quota: int, qos: int) -> None:
-        # [MQTT-4.9.0-1] [MQTT-4.9.0-2] [MQTT-3.3.4-9]
         net = Network()
         peer = net.connect("a", receive_maximum=quota)
         peer.auto = False
@@ -63,7 +63,8 @@ class TestSendQuota:
         assert [payload[:1] for payload in again.payloads()] == [b"0", b"1", b"2", b"3", b"4"]
         assert (session.pending, session.inflight_bytes, session.queued_bytes) == (0, 0, 0)
 
-    def test_a_used_up_quota_holds_back_publish_only(self) -> None:  # [MQTT-3.3.4-10] [MQTT-4.9.0-3]
+    @pytest.mark.conformance("MQTT-3.3.4-10", "MQTT-4.9.0-3")
+    def test_a_used_up_quota_holds_back_publish_only(self) -> None:
         net = Network()
         peer = net.connect("a", receive_maximum=1)
         peer.auto = False
@@ -90,7 +91,8 @@ class TestSendQuota:
             net.publish("t", qos=1)
         assert len(peer.take(Publish)) == 5
 
-    def test_packet_identifiers_go_round(self) -> None:  # [MQTT-2.2.1-4]
+    @pytest.mark.conformance("MQTT-2.2.1-4")
+    def test_packet_identifiers_go_round(self) -> None:
         net = Network()
         peer = net.connect("a")
         peer.subscribe("t")

@@ -97,8 +97,9 @@ def healthy(net: Network) -> None:
     b.disconnect()
 
 
+@pytest.mark.conformance("MQTT-4.13.1-1")
 @pytest.mark.parametrize("name", CUT_SHORT)
-def test_a_malformed_packet_ends_its_connection_alone(name: str) -> None:  # [MQTT-4.13.1-1]
+def test_a_malformed_packet_ends_its_connection_alone(name: str) -> None:
     net = Network()
     watcher = net.connect("watcher")
     watcher.subscribe("will")
@@ -135,8 +136,9 @@ def test_packets_of_servers(packet: Packet) -> None:
     assert peer.ended_with() is ReasonCode.PROTOCOL_ERROR
 
 
+@pytest.mark.conformance("MQTT-3.1.0-1")
 @pytest.mark.parametrize("first", range(0, 256, 8))
-def test_a_first_packet_that_is_not_connect(first: int) -> None:  # [MQTT-3.1.0-1]
+def test_a_first_packet_that_is_not_connect(first: int) -> None:
     net = Network()
     peer = net.peer()
     peer.send_bytes(bytes((first,)))

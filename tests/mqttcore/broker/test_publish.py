@@ -33,11 +33,11 @@ PROPERTIES: dict[str, Any] = {
 
 
 class TestExchange:
+    @pytest.mark.conformance("MQTT-3.3.4-1", "MQTT-4.3.2-4", "MQTT-4.3.3-8", "MQTT-4.3.3-11")
     @QOS
     @VERSIONS
     @pytest.mark.parametrize("matched", [False, True])
     def test_the_answer_is_what_the_qos_demands(self, qos: int, version: int, matched: bool) -> None:
-        # [MQTT-3.3.4-1] [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-4.3.3-11]
         net = Network()
         a, b = net.connect("a", protocol_version=version), net.connect("b")
         if matched:
@@ -49,9 +49,9 @@ class TestExchange:
         assert b.messages() == [("t", b"x", qos)] * matched
         assert not b.received[1:] if qos == 2 else not b.received
 
+    @pytest.mark.conformance("MQTT-4.3.3-10", "MQTT-4.3.3-12")
     @VERSIONS
     def test_qos_2_is_delivered_once_however_often_it_is_sent(self, version: int) -> None:
-        # [MQTT-4.3.3-10] [MQTT-4.3.3-12]
         net = Network()
         a, b = net.connects("a", "b", protocol_version=version)
         b.subscribe("t")
@@ -67,7 +67,8 @@ class TestExchange:
             if version == V5:
                 assert second.reason_code is ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
 
-    def test_qos_1_is_a_new_message_every_time(self) -> None:  # [MQTT-4.3.2-5]
+    @pytest.mark.conformance("MQTT-4.3.2-5", "MQTT-3.3.1-3", "MQTT-4.3.2-2", "MQTT-4.3.2-1")
+    def test_qos_1_is_a_new_message_every_time(self) -> None:
         net = Network()
         a, b = net.connects("a", "b")
         b.subscribe("t")
@@ -75,8 +76,8 @@ class TestExchange:
             a.send(Publish("t", b"1", qos=1, packet_id=7, dup=dup))
             assert a.expect(PubAck) == PubAck(7)
         received = b.take(Publish)
-        assert [packet.dup for packet in received] == [False] * 3  # [MQTT-3.3.1-3] [MQTT-4.3.2-2]
-        assert len({packet.packet_id for packet in received}) == 3  # [MQTT-4.3.2-1]
+        assert [packet.dup for packet in received] == [False] * 3
+        assert len({packet.packet_id for packet in received}) == 3
 
     def test_a_packet_identifier_of_a_qos_2_exchange_is_in_use(self) -> None:
         net = Network()
@@ -100,8 +101,8 @@ class TestExchange:
         assert not a.received
         assert a.closed is None
 
+    @pytest.mark.conformance("MQTT-4.3.3-2", "MQTT-4.3.3-3", "MQTT-4.3.3-4", "MQTT-4.3.3-5")
     def test_outbound_qos_2_goes_through_its_steps(self) -> None:
-        # [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5]
         net = Network()
         b = net.connect("b")
         b.auto = False
@@ -121,8 +122,9 @@ class TestExchange:
         b.send(PubComp(packet_id))
         assert net.broker.sessions["b"].pending == 0
 
+    @pytest.mark.conformance("MQTT-4.4.0-2")
     @pytest.mark.parametrize("qos", [1, 2])
-    def test_a_refusal_settles_the_message(self, qos: int) -> None:  # [MQTT-4.4.0-2] [MQTT-4.3.3-9]
+    def test_a_refusal_settles_the_message(self, qos: int) -> None:
         net = Network()
         b = net.connect("b", session_expiry_interval=100)
         b.auto = False
@@ -137,10 +139,10 @@ class TestExchange:
         b.cut()
         assert not net.connect("b", clean_start=False).received
 
+    @pytest.mark.conformance("MQTT-2.2.1-5", "MQTT-4.3.2-4", "MQTT-4.3.3-8", "MQTT-4.3.3-11")
     @settings(deadline=None, max_examples=30)
     @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 5)), max_size=30))
     def test_every_answer_has_the_identifier_of_its_publish_in_order(self, sent: list[tuple[int, int]]) -> None:
-        # [MQTT-2.2.1-5]
         a = Network().connect("a")
         for qos, packet_id in sent:
             a.send(Publish("t", qos=qos, packet_id=packet_id if qos else None))
@@ -155,10 +157,12 @@ class TestExchange:
 
 
 class TestForwarding:
+    @pytest.mark.conformance(
+        "MQTT-3.3.2-4", "MQTT-3.3.2-15", "MQTT-3.3.2-16", "MQTT-3.3.2-17", "MQTT-3.3.2-18", "MQTT-3.3.2-20"
+    )
     @QOS
     @pytest.mark.parametrize("name", [*PROPERTIES, None])
     def test_properties_are_passed_on_unchanged(self, qos: int, name: str | None) -> None:
-        # [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
         net = Network()
         a, b, old = *net.connects("a", "b"), net.connect("c", protocol_version=V311)
         b.subscribe("t")
@@ -170,29 +174,31 @@ class TestForwarding:
         [packet] = old.take(Publish)
         assert packet == Publish("t", b"x", qos=qos, packet_id=packet.packet_id)
 
+    @pytest.mark.conformance("MQTT-3.3.2-3", "MQTT-4.3.1-1")
     @QOS
     @pytest.mark.parametrize("sender", [V311, V5])
     @pytest.mark.parametrize("receiver", [V311, V5])
     @pytest.mark.parametrize("payload", [b"", b"x", b"\xff" * 100, b"y" * 70_000], ids=len)
     def test_messages_cross_versions(self, qos: int, sender: int, receiver: int, payload: bytes) -> None:
-        # [MQTT-3.3.2-3] [MQTT-4.3.1-1]
         net = Network()
         a, b = net.connect("a", protocol_version=sender), net.connect("b", protocol_version=receiver)
         b.subscribe("t/+")
         a.publish("t/ü", payload, qos)
         assert b.messages() == [("t/ü", payload, qos)]
 
+    @pytest.mark.conformance("MQTT-3.8.4-8")
     @pytest.mark.parametrize("published", [0, 1, 2])
     @pytest.mark.parametrize("granted", [0, 1, 2])
-    def test_the_lower_qos_counts(self, published: int, granted: int) -> None:  # [MQTT-3.8.4-8]
+    def test_the_lower_qos_counts(self, published: int, granted: int) -> None:
         net = Network()
         a, b = net.connects("a", "b")
         b.subscribe("t", qos=granted)
         a.publish("t", qos=published)
         assert b.messages() == [("t", b"", min(published, granted))]
 
+    @pytest.mark.conformance("MQTT-4.6.0-5", "MQTT-4.6.0-6")
     @QOS
-    def test_messages_of_one_topic_and_qos_keep_their_order(self, qos: int) -> None:  # [MQTT-4.6.0-5] [MQTT-4.6.0-6]
+    def test_messages_of_one_topic_and_qos_keep_their_order(self, qos: int) -> None:
         net = Network()
         a, b = net.connect("a"), net.connect("b", receive_maximum=2)
         b.subscribe("#")
@@ -209,7 +215,8 @@ class TestForwarding:
             a.send(*(Publish("t", b"%d" % i, qos=qos, packet_id=i + 1 if qos else None) for i in range(50)))
             assert b.payloads() == [b"%d" % i for i in range(50)]
 
-    def test_topics_are_compared_as_they_are(self) -> None:  # [MQTT-4.7.3-4] [MQTT-1.5.4-3]
+    @pytest.mark.conformance("MQTT-4.7.3-4", "MQTT-1.5.4-3")
+    def test_topics_are_compared_as_they_are(self) -> None:
         net = Network()
         a, b = net.connects("a", "b")
         topics = ["t", "T", "t/", "/t", "t ", "\ufefft", "caf\u00e9", "cafe\u0301", "t//t"]
@@ -266,30 +273,46 @@ class TestRefusals:
         a.publish("t", b"\xff", qos, payload_format_indicator=1)
         assert b.payloads() == [b"\xff"]
 
+    @pytest.mark.conformance("MQTT-3.2.2-14", "MQTT-3.2.2-17", "MQTT-4.13.1-1", "MQTT-4.13.2-1")
     @pytest.mark.parametrize(
         ("limits", "packet", "code"),
         [
-            ({"maximum_qos": 0}, Publish("t", qos=1, packet_id=1), ReasonCode.QOS_NOT_SUPPORTED),  # [MQTT-3.2.2-11]
+            pytest.param(
+                {"maximum_qos": 0},
+                Publish("t", qos=1, packet_id=1),
+                ReasonCode.QOS_NOT_SUPPORTED,
+                marks=pytest.mark.conformance("MQTT-3.2.2-11"),
+            ),
             ({"maximum_qos": 1}, Publish("t", qos=2, packet_id=1), ReasonCode.QOS_NOT_SUPPORTED),
             (
                 {"retain_available": False},
                 Publish("t", retain=True),
                 ReasonCode.RETAIN_NOT_SUPPORTED,
-            ),  # [MQTT-3.2.2-14]
-            ({}, Publish("t", subscription_identifiers=(1,)), ReasonCode.PROTOCOL_ERROR),  # [MQTT-3.3.4-6]
-            ({"maximum_packet_size": 200}, Publish("t", b"x" * 200), ReasonCode.PACKET_TOO_LARGE),  # [MQTT-3.2.2-15]
+            ),
+            pytest.param(
+                {},
+                Publish("t", subscription_identifiers=(1,)),
+                ReasonCode.PROTOCOL_ERROR,
+                marks=pytest.mark.conformance("MQTT-3.3.4-6"),
+            ),
+            pytest.param(
+                {"maximum_packet_size": 200},
+                Publish("t", b"x" * 200),
+                ReasonCode.PACKET_TOO_LARGE,
+                marks=pytest.mark.conformance("MQTT-3.2.2-15"),
+            ),
             (
                 {"topic_alias_maximum": 3},
                 Publish("t", topic_alias=4),
                 ReasonCode.TOPIC_ALIAS_INVALID,
-            ),  # [MQTT-3.2.2-17]
+            ),
             ({"topic_alias_maximum": 0}, Publish("t", topic_alias=1), ReasonCode.TOPIC_ALIAS_INVALID),
             ({}, Publish("", topic_alias=1), ReasonCode.PROTOCOL_ERROR),
         ],
     )
     def test_what_the_connack_ruled_out_ends_the_connection(
         self, limits: dict[str, Any], packet: Publish, code: ReasonCode
-    ) -> None:  # [MQTT-4.13.1-1] [MQTT-4.13.2-1]
+    ) -> None:
         net = Network(**limits)
         a, b = net.connects("a", "b")
         b.subscribe("#")
@@ -298,8 +321,9 @@ class TestRefusals:
         assert not b.received
         assert net.broker.links == {b.link}
 
+    @pytest.mark.conformance("MQTT-3.3.4-7")
     @pytest.mark.parametrize("maximum", [1, 2, 10])
-    def test_the_receive_maximum_is_enforced(self, maximum: int) -> None:  # [MQTT-3.3.4-7]
+    def test_the_receive_maximum_is_enforced(self, maximum: int) -> None:
         net = Network(receive_maximum=maximum)
         a = net.connect("a")
         for number in range(maximum):
@@ -312,7 +336,8 @@ class TestRefusals:
         a.send(Publish("t", qos=1, packet_id=100))
         assert a.expect(Disconnect).reason_code is ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
 
-    def test_refused_qos_2_messages_do_not_count_against_the_receive_maximum(self) -> None:  # [MQTT-4.3.3-9]
+    @pytest.mark.conformance("MQTT-4.3.3-9")
+    def test_refused_qos_2_messages_do_not_count_against_the_receive_maximum(self) -> None:
         net = Network(receive_maximum=1, maximum_topic_levels=1)
         a = net.connect("a")
         for number in range(10):

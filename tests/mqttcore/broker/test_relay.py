@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 from unittest.mock import patch
 
 import hypothesis.strategies as st
@@ -12,11 +13,17 @@ from mqttcore.auth import Action, Principal
 from mqttcore.broker import Broker, Close, Flush, Link, Policy, Report, Transport
 from mqttcore.codec import encode
 from mqttcore.codes import V5, V311
+from mqttcore.limits import UNLIMITED_EXPIRY
 
-TOPICS = st.sampled_from(["a", "a/b", "a/c", "b", "secret", "$SYS/x", "$x", "a/\u00e4"])
+T = TypeVar("T")
+TOPICS = st.sampled_from([*["a/b"] * 6, "a", "a/c", "b", "secret", "$SYS/x", "$x", "a/\u00e4"])
 FILTERS = st.sampled_from(["a", "a/b", "#", "+/b", "a/#", "$share/g/a/#", "$share/g/a/b", "$share/h/b", "secret", "$x"])
 IDS = st.integers(1, 6)
-CODES = st.sampled_from([0, 0x10])
+
+
+def seldom(value: T) -> st.SearchStrategy[T | None]:
+    """What keeps a packet from the short cut, so that most packets are without it."""
+    return st.sampled_from([None] * 7 + [value])
 
 
 @st.composite
@@ -26,12 +33,12 @@ def publishes(draw: st.DrawFn, version: int) -> bytes:
         draw(TOPICS),
         draw(st.sampled_from([b"", b"x", b"y" * 130, b"\xff"])),
         qos=qos,
-        retain=draw(st.sampled_from([False, False, False, True])),
+        retain=draw(seldom(True)) or False,
         dup=bool(qos) and draw(st.booleans()),
         packet_id=draw(IDS) if qos else None,
-        topic_alias=draw(st.sampled_from([None, None, 1])),
-        message_expiry_interval=draw(st.sampled_from([None, None, 5])),
-        payload_format_indicator=draw(st.sampled_from([None, None, 1])),
+        topic_alias=draw(seldom(1)),
+        message_expiry_interval=draw(seldom(5)),
+        payload_format_indicator=draw(seldom(1)),
         content_type=draw(st.sampled_from([None, "t", "t" * 130])),
         user_properties=draw(st.sampled_from([(), (("k", "v"),), (("k", "v"), ("k", "w"))])),
     )
@@ -42,24 +49,30 @@ def publishes(draw: st.DrawFn, version: int) -> bytes:
 def traffic(draw: st.DrawFn, version: int) -> bytes:
     """Bytes of a connected client: mostly well-formed, now and then broken."""
     one = st.one_of(
-        publishes(version),
-        publishes(version),
+        *[publishes(version)] * 6,
         st.builds(lambda i: encode(PubAck(i), version), IDS),
         st.builds(lambda i: encode(PubRec(i), version), IDS),
         st.builds(lambda i: encode(PubRel(i), version), IDS),
         st.builds(lambda i: encode(PubComp(i), version), IDS),
         st.builds(
-            lambda f, q, n, i: encode(
-                Subscribe(9, (Subscription(f, q, no_local=n and f[0] != "$"),), subscription_identifier=i), version
+            lambda f, q, n, r, i: encode(
+                Subscribe(
+                    9,
+                    (Subscription(f, q, no_local=n and f[0] != "$", retain_as_published=r),),
+                    subscription_identifier=i,
+                ),
+                version,
             ),
             FILTERS,
             st.integers(0, 2),
+            st.booleans(),
             st.booleans(),
             st.sampled_from([None, None, 7]),
         ),
         st.just(b"\xc0\x00"),
     )
-    data = b"".join(draw(st.lists(one, max_size=12)))
+    # the short cut is for topics that have come before
+    data = b"".join(draw(st.lists(one, min_size=1, max_size=12))) * draw(st.integers(1, 3))
     if data and draw(st.integers(0, 9)) == 0:
         at = draw(st.integers(0, len(data) - 1))
         data = data[:at] + bytes([draw(st.integers(0, 255))]) + data[at + 1 :]
@@ -112,7 +125,12 @@ def run(
         for link in links:
             session = broker.sessions.get(link.client_id)
             if session is not None:
-                seen.append((sorted(session.inflight), sorted(session.unreleased), len(session.queue), link.room))
+                seen.append((sorted(session.inflight), sorted(session.unreleased), session.expired, link.room))
+                waiting = [*session.inflight.values(), *session.queue]
+                seen.append(
+                    [(item.message.payload, item.message.expires_at, item.message.kept_until) for item in waiting]
+                )
+        seen.append(broker.next_deadline())
         seen.append(broker.counters)
     return seen
 
@@ -125,13 +143,25 @@ def test_the_short_cut_is_indistinguishable_from_the_general_path(data: st.DataO
         output_high_water=data.draw(st.sampled_from([1024, 1_000_000])),
         receive_maximum=data.draw(st.sampled_from([2, 100])),
         inflight_maximum=data.draw(st.sampled_from([1, 100])),
-        maximum_qos=data.draw(st.sampled_from([1, 2, 2])),
-        maximum_packet_size=data.draw(st.sampled_from([128, 10_000])),
+        maximum_qos=data.draw(st.sampled_from([1, 2, 2, 2])),
+        maximum_packet_size=data.draw(st.sampled_from([128, 10_000, 10_000, 10_000])),
         maximum_cached_topics=data.draw(st.sampled_from([1, 100])),
         maximum_cached_routes=data.draw(st.sampled_from([1, 100])),
+        maximum_message_expiry=data.draw(st.sampled_from([0, 1, 3, UNLIMITED_EXPIRY])),
+        maximum_queued_messages=data.draw(st.sampled_from([1, 2, 100])),
+        drop_oldest=data.draw(st.booleans()),
     )
     aliases = data.draw(st.sampled_from([0, 0, 2]))
     script = []
+    for index, version in enumerate(versions):  # or else hardly any message has a subscriber
+        if data.draw(st.booleans()):
+            qos, no_local, as_published = (
+                data.draw(st.integers(0, 2)),
+                data.draw(st.booleans()),
+                data.draw(st.booleans()),
+            )
+            everything = Subscription("#", qos, no_local=no_local, retain_as_published=as_published)
+            script.append((index, encode(Subscribe(9, (everything,)), version), True))
     for _ in range(data.draw(st.integers(1, 6))):
         index = data.draw(st.integers(0, len(versions) - 1))
         script.append((index, data.draw(traffic(versions[index])), data.draw(st.booleans())))

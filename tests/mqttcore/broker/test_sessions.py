@@ -27,10 +27,11 @@ def resume(net: Network, client_id: str = "a", version: int = V5, **fields: Any)
 
 
 class TestAway:
+    @pytest.mark.conformance("MQTT-4.5.0-1", "MQTT3-3.1.2-5")
     @VERSIONS
     @pytest.mark.parametrize("granted", [0, 1, 2])
     @pytest.mark.parametrize("qos", [0, 1, 2])
-    def test_qos_1_and_2_wait(self, version: int, granted: int, qos: int) -> None:  # [MQTT-4.5.0-1] [MQTT-4.1.0-1]
+    def test_qos_1_and_2_wait(self, version: int, granted: int, qos: int) -> None:
         net = Network()
         peer = connect(net, version=version)
         peer.subscribe("t/+", qos=granted)
@@ -92,9 +93,9 @@ class TestAway:
 
 
 class TestResend:
+    @pytest.mark.conformance("MQTT-4.4.0-1", "MQTT-3.3.1-1", "MQTT-4.3.2-2", "MQTT-4.3.3-6", "MQTT3-4.4.0-1")
     @VERSIONS
     def test_what_is_unacknowledged_is_sent_again_in_order(self, version: int) -> None:
-        # [MQTT-4.4.0-1] [MQTT-3.3.1-1] [MQTT-4.3.2-2] [MQTT-4.3.3-6]
         net = Network()
         peer = connect(net, version=version)
         peer.auto = False
@@ -117,7 +118,8 @@ class TestResend:
             (1, b"0", True), (2, b"1", True), (5, b"4", True), (6, b"5", True), (7, b"6", False),
         ]  # fmt: skip
 
-    def test_pubrels_are_sent_again_first_and_finish(self) -> None:  # [MQTT-4.3.3-5]
+    @pytest.mark.conformance("MQTT-4.3.3-5")
+    def test_pubrels_are_sent_again_first_and_finish(self) -> None:
         net = Network()
         peer = connect(net)
         peer.auto = False
@@ -138,9 +140,9 @@ class TestResend:
         last.cut()
         assert not resume(net).received
 
+    @pytest.mark.conformance("MQTT-4.9.0-1", "MQTT-4.9.0-2", "MQTT-3.3.4-9")
     @pytest.mark.parametrize("receive_maximum", [1, 2, 5])
     def test_the_receive_maximum_of_the_new_connection_holds(self, receive_maximum: int) -> None:
-        # [MQTT-4.9.0-1] [MQTT-4.9.0-2] [MQTT-3.3.4-9]
         net = Network()
         peer = connect(net, receive_maximum=10)
         peer.auto = False
@@ -151,7 +153,8 @@ class TestResend:
         again = resume(net, receive_maximum=receive_maximum)  # the referee counts
         assert again.payloads() == [b"%d" % number for number in range(20)]
 
-    def test_inbound_qos_2_outlives_the_connection(self) -> None:  # [MQTT-4.3.3-10]
+    @pytest.mark.conformance("MQTT-4.3.3-10")
+    def test_inbound_qos_2_outlives_the_connection(self) -> None:
         net = Network()
         other = net.connect("other")
         other.subscribe("t")
@@ -166,7 +169,8 @@ class TestResend:
         assert peer.take(PubComp) == [PubComp(5)]
         assert other.payloads() == [b"1"]
 
-    def test_clean_start_forgets_all_of_it(self) -> None:  # [MQTT-3.1.2-4]
+    @pytest.mark.conformance("MQTT-3.1.2-4")
+    def test_clean_start_forgets_all_of_it(self) -> None:
         net = Network()
         other = net.connect("other")
         other.subscribe("in")
@@ -261,8 +265,9 @@ class TestResend:
 
 
 class TestEnd:
+    @pytest.mark.conformance("MQTT-4.1.0-2")
     @pytest.mark.parametrize("interval", [1, 100, 0xFFFF_FFFE])
-    def test_nothing_is_left(self, interval: int) -> None:  # [MQTT-4.1.0-2]
+    def test_nothing_is_left(self, interval: int) -> None:
         net = Network()
         peer = connect(net, session_expiry_interval=interval)
         peer.auto = False

@@ -71,9 +71,10 @@ class TestTurns:
             net.publish("t")
         assert len(a.take(Publish)) == len(b.take(Publish)) == 5
 
+    @pytest.mark.conformance("MQTT-4.8.2-3")
     @pytest.mark.parametrize("granted", [0, 1, 2])
     @QOS
-    def test_the_qos_granted_to_the_chosen_one_holds(self, granted: int, qos: int) -> None:  # [MQTT-4.8.2-3]
+    def test_the_qos_granted_to_the_chosen_one_holds(self, granted: int, qos: int) -> None:
         net = Network()
         a, b = net.connects("a", "b")
         a.subscribe("$share/g/t", qos=granted)
@@ -166,6 +167,7 @@ class TestReadiness:
 
 
 class TestRedistribution:
+    @pytest.mark.conformance("MQTT-4.8.2-5")
     @pytest.mark.parametrize("ending", ["clean start", "expiry", "disconnect"])
     @pytest.mark.parametrize("qos", [1, 2])
     def test_what_was_not_begun_goes_to_another(self, ending: str, qos: int) -> None:
@@ -185,7 +187,7 @@ class TestRedistribution:
             net.connect("m0").disconnect()
         elif ending == "expiry":
             net.advance(100)
-        begun = 0 if qos == 1 else 2  # [MQTT-4.8.2-5]
+        begun = 0 if qos == 1 else 2
         assert len({*before, *b.payloads()}) == 10 - begun
 
     def test_nobody_else_is_no_error(self) -> None:
@@ -207,7 +209,8 @@ class TestRedistribution:
         net.advance(10)
         assert b.payloads() == [b"new"]
 
-    def test_interrupted_qos_2_is_finished_with_its_member(self) -> None:  # [MQTT-4.8.2-4]
+    @pytest.mark.conformance("MQTT-4.8.2-4")
+    def test_interrupted_qos_2_is_finished_with_its_member(self) -> None:
         net = Network()
         a, b = members(net, 2, session_expiry_interval=100)
         a.auto = b.auto = False
@@ -225,8 +228,9 @@ class TestRedistribution:
         assert (second.packet_id, second.payload, second.dup) == (mine[1].packet_id, mine[1].payload, True)
         assert len(b.take(Publish)) == 2
 
+    @pytest.mark.conformance("MQTT-4.8.2-6")
     @pytest.mark.parametrize("qos", [1, 2])
-    def test_a_refusal_is_final_for_the_share(self, qos: int) -> None:  # [MQTT-4.8.2-6]
+    def test_a_refusal_is_final_for_the_share(self, qos: int) -> None:
         net = Network()
         a, b = members(net, 2)
         a.auto = b.auto = False

@@ -13,9 +13,10 @@ def size_of(publish: Publish) -> int:
     return len(encode(publish))
 
 
+@pytest.mark.conformance("MQTT-3.1.2-24", "MQTT-3.1.2-25")
 @pytest.mark.parametrize("qos", [0, 1, 2])
 @pytest.mark.parametrize("excess", [-1, 0, 1, 100])
-def test_a_message_that_is_too_large_is_dropped(qos: int, excess: int) -> None:  # [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+def test_a_message_that_is_too_large_is_dropped(qos: int, excess: int) -> None:
     net = Network()
     payload = b"x" * 200
     limit = size_of(Publish("t", payload, qos=qos, packet_id=1 if qos else None)) - excess
@@ -83,7 +84,8 @@ def test_whatever_fits_is_delivered(limit: int, lengths: list[int], aliases: int
     assert b.messages() == expected
 
 
-def test_reason_strings_are_left_out_first() -> None:  # [MQTT-3.14.2-3]
+@pytest.mark.conformance("MQTT-3.14.2-3")
+def test_reason_strings_are_left_out_first() -> None:
     net = Network()
     b = net.connect("b", maximum_packet_size=30)
     b.send(Connect(client_id="b"))
@@ -102,8 +104,9 @@ def test_an_answer_that_cannot_be_sent_ends_the_connection() -> None:
     assert not net.broker.links
 
 
+@pytest.mark.conformance("MQTT-3.2.2-15")
 @pytest.mark.parametrize("version_size", [(5, 128), (4, 128)])
-def test_what_clients_send_is_bounded_too(version_size: tuple[int, int]) -> None:  # [MQTT-3.2.2-15]
+def test_what_clients_send_is_bounded_too(version_size: tuple[int, int]) -> None:
     version, maximum = version_size
     net = Network(maximum_packet_size=maximum)
     a, b = net.connect("a", protocol_version=version), net.connect("b")

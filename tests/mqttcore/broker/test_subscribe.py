@@ -22,9 +22,9 @@ FILTERS = st.builds(
 
 
 class TestSuback:
+    @pytest.mark.conformance("MQTT-3.8.4-1", "MQTT-3.8.4-5", "MQTT-3.8.4-7", "MQTT-3.9.3-1")
     @VERSIONS
     def test_codes_stand_in_the_order_of_the_filters(self, version: int) -> None:
-        # [MQTT-3.8.4-1] [MQTT-3.8.4-5] [MQTT-3.8.4-7] [MQTT-3.9.3-1]
         net = Network(maximum_topic_levels=3)
         peer = net.connect("a", protocol_version=version)
         codes = peer.subscribe(
@@ -38,8 +38,9 @@ class TestSuback:
         net.publish("a", qos=2)
         assert [packet.qos for packet in peer.take(Publish)] == [1]  # the last one holds
 
+    @pytest.mark.conformance("MQTT-3.2.2-10")
     @pytest.mark.parametrize("maximum", [0, 1, 2])
-    def test_a_maximum_qos_lowers_what_is_granted(self, maximum: int) -> None:  # [MQTT-3.2.2-10]
+    def test_a_maximum_qos_lowers_what_is_granted(self, maximum: int) -> None:
         net = Network(maximum_qos=maximum)
         peer = net.connect("a")
         assert peer.subscribe(*(subscription(f"{qos}", qos) for qos in range(3))) == [min(q, maximum) for q in range(3)]
@@ -82,12 +83,12 @@ class TestSuback:
             old = net.connect("b", protocol_version=V311)
             assert old.subscribe("ok", topic_filter) == [2, 0x80]
 
+    @pytest.mark.conformance("MQTT-4.7.1-1", "MQTT-4.7.1-2", "MQTT-4.8.2-1", "MQTT-4.8.2-2")
     @VERSIONS
     @pytest.mark.parametrize(
         "topic_filter", ["a#", "a/#/b", "a+", "#/", "$share/g", "$share//a", "$share/+/a", "$share/g/"]
     )
     def test_a_malformed_filter_ends_the_connection(self, version: int, topic_filter: str) -> None:
-        # [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.8.2-1] [MQTT-4.8.2-2]
         net = Network()
         for kind in (0x82, 0xA2):
             peer = net.connect("a", protocol_version=version)
@@ -98,8 +99,8 @@ class TestSuback:
 
 
 class TestUnsubscribe:
+    @pytest.mark.conformance("MQTT-3.10.4-1", "MQTT-3.10.4-4", "MQTT-3.10.4-6", "MQTT-3.11.3-1")
     def test_filters_are_compared_literally(self) -> None:
-        # [MQTT-3.10.4-1] [MQTT-3.10.4-4] [MQTT-3.10.4-6] [MQTT-3.11.3-1]
         net = Network()
         peer = net.connect("a")
         peer.subscribe("a/+", "a/b", "$share/g/a/b")
@@ -110,13 +111,15 @@ class TestUnsubscribe:
         net.publish("a/b")
         assert not peer.received
 
+    @pytest.mark.conformance("MQTT-3.10.4-5", "MQTT3-3.10.4-5")
     @VERSIONS
-    def test_it_is_answered_even_if_there_was_nothing(self, version: int) -> None:  # [MQTT-3.10.4-5]
+    def test_it_is_answered_even_if_there_was_nothing(self, version: int) -> None:
         peer = Network().connect("a", protocol_version=version)
         assert peer.unsubscribe("a", "b") == ([0x11, 0x11] if version == V5 else [])
 
+    @pytest.mark.conformance("MQTT-3.10.4-2", "MQTT-3.10.4-3")
     @pytest.mark.parametrize("qos", [1, 2])
-    def test_deliveries_begun_are_finished(self, qos: int) -> None:  # [MQTT-3.10.4-2] [MQTT-3.10.4-3]
+    def test_deliveries_begun_are_finished(self, qos: int) -> None:
         net = Network()
         peer = net.connect("a", session_expiry_interval=100)
         peer.auto = False
@@ -132,8 +135,9 @@ class TestUnsubscribe:
 
 
 class TestOptions:
+    @pytest.mark.conformance("MQTT-3.8.3-3")
     @pytest.mark.parametrize("qos", [0, 1, 2])
-    def test_no_local_keeps_ones_own_messages_away(self, qos: int) -> None:  # [MQTT-3.8.3-3]
+    def test_no_local_keeps_ones_own_messages_away(self, qos: int) -> None:
         net = Network()
         a, b = net.connects("a", "b")
         for peer in (a, b):
@@ -144,12 +148,14 @@ class TestOptions:
         assert a.payloads() == [b"b", b"server"]
         assert b.payloads() == [b"a", b"server"]
 
+    @pytest.mark.conformance(
+        "MQTT-3.3.4-2", "MQTT-3.3.4-3", "MQTT-3.3.4-4", "MQTT-3.8.4-3", "MQTT-3.3.1-12", "MQTT-3.3.1-13"
+    )
     @settings(deadline=None, max_examples=50)
     @given(st.lists(st.tuples(FILTERS, st.integers(0, 2), st.booleans(), st.booleans()), max_size=6), TOPICS)
     def test_overlapping_subscriptions_give_one_copy(
         self, wanted: list[tuple[str, int, bool, bool]], topic: str
     ) -> None:
-        # [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT-3.8.4-3] [MQTT-3.3.1-12] [MQTT-3.3.1-13]
         net = Network()
         a = net.connect("a")
         for number, (topic_filter, qos, no_local, keep) in enumerate(wanted, 1):
@@ -169,11 +175,12 @@ class TestOptions:
                 assert packet.retain == any(item[3] for item in matching)
                 assert sorted(packet.subscription_identifiers) == sorted(item[0] for item in matching)
 
+    @pytest.mark.conformance("MQTT-3.3.2-3", "MQTT-4.5.0-1", "MQTT-4.7.2-1")
     @settings(deadline=None, max_examples=50)
     @given(st.lists(FILTERS, max_size=8), st.lists(FILTERS, max_size=4), st.lists(TOPICS, max_size=8))
     def test_who_gets_what_agrees_with_matching_one_by_one(
         self, wanted: list[str], unwanted: list[str], topics: list[str]
-    ) -> None:  # [MQTT-3.3.2-3] [MQTT-4.5.0-1] [MQTT-4.7.2-1]
+    ) -> None:
         net = Network()
         peers = [net.connect(f"{number}") for number in range(3)]
         for number, topic_filter in enumerate(wanted):
@@ -190,7 +197,8 @@ class TestOptions:
                 kept = [item for item in wanted[number::3] if number or item not in unwanted]
                 assert peer.messages() == [(topic, b"x", 0)] * any(matches(item, topic) for item in kept)
 
-    def test_identifiers_follow_the_latest_subscribe(self) -> None:  # [MQTT-3.8.4-3]
+    @pytest.mark.conformance("MQTT-3.8.4-3")
+    def test_identifiers_follow_the_latest_subscribe(self) -> None:
         net = Network()
         a = net.connect("a")
         for identifier in (1, 268_435_455, None, 3):
@@ -207,7 +215,8 @@ class TestOptions:
         [packet] = a.take(Publish)
         assert not packet.retain
 
-    def test_dollar_topics_match_only_filters_that_name_them(self) -> None:  # [MQTT-4.7.2-1]
+    @pytest.mark.conformance("MQTT-4.7.2-1")
+    def test_dollar_topics_match_only_filters_that_name_them(self) -> None:
         net = Network()
         a = net.connect("a")
         a.subscribe("#", "+/x", "+/#")
@@ -227,8 +236,9 @@ class TestOptions:
         assert len(a.take(Publish)) == 100
 
 
+@pytest.mark.conformance("MQTT-3.8.4-4", "MQTT3-3.8.4-3")
 @VERSIONS
-def test_replacing_a_subscription_loses_no_message(version: int) -> None:  # [MQTT-3.8.4-4]
+def test_replacing_a_subscription_loses_no_message(version: int) -> None:
     net = Network()
     a = net.connect("a", protocol_version=version)
     sent = []

@@ -252,9 +252,11 @@ def topic_of(subject: Subject) -> list[Copy]:
     ]
 
 
+@pytest.mark.conformance(
+    "MQTT-4.5.0-1", "MQTT-3.3.4-2", "MQTT-3.3.4-3", "MQTT-3.8.4-8", "MQTT-4.6.0-5", "MQTT-3.1.2-8", "MQTT-3.1.3-2"
+)
 @pytest.mark.parametrize("seed", [1])
 def test_two_hundred(seed: int) -> None:
-    # [MQTT-4.5.0-1] [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.8.4-8] [MQTT-4.6.0-5] [MQTT-3.1.2-8] [MQTT-3.1.3-2]
     world = World(seed)
     random, net = world.random, world.net
     done: Counter[str] = Counter()

@@ -30,10 +30,10 @@ def watching(net: Network) -> Peer:
     return peer
 
 
+@pytest.mark.conformance("MQTT-3.1.2-7", "MQTT-3.1.2-8", "MQTT-3.1.2-10", "MQTT-3.14.4-3", "MQTT-3.1.2-22")
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("interval", [0, 100])
 def test_which_ends_have_it_published(ending: str, interval: int) -> None:
-    # [MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.14.4-3] [MQTT-3.1.2-22]
     net = Network()
     watcher = watching(net)
     peer = net.connect("a", will=Will(topic="will/a", payload=b"w"), keep_alive=10, session_expiry_interval=interval)
@@ -45,6 +45,7 @@ def test_which_ends_have_it_published(ending: str, interval: int) -> None:
     assert not watcher.take(Publish)  # once
 
 
+@pytest.mark.conformance("MQTT3-3.1.2-8", "MQTT3-3.14.4-3")
 @VERSIONS
 @pytest.mark.parametrize("ending", ["cut", "disconnect", "malformed", "keep alive", "takeover"])
 def test_version_4_has_wills_too(version: int, ending: str) -> None:
@@ -56,10 +57,11 @@ def test_version_4_has_wills_too(version: int, ending: str) -> None:
     assert watcher.payloads() == [b"w"] * due
 
 
+@pytest.mark.conformance("MQTT-3.1.2-14", "MQTT-3.1.2-15")
 @pytest.mark.parametrize("qos", [0, 1, 2])
 @pytest.mark.parametrize("retain", [False, True])
 @VERSIONS
-def test_it_is_an_ordinary_message(qos: int, retain: bool, version: int) -> None:  # [MQTT-3.1.2-14] [MQTT-3.1.2-15]
+def test_it_is_an_ordinary_message(qos: int, retain: bool, version: int) -> None:
     net = Network()
     watcher = watching(net)
     will = Will(topic="will/a", payload=b"w", qos=qos, retain=retain)
@@ -77,17 +79,19 @@ def test_an_empty_retained_will_deletes() -> None:
     assert not len(net.broker._distributor.retained)
 
 
-def test_its_properties_are_forwarded() -> None:  # [MQTT-3.1.3-10]
+@pytest.mark.conformance("MQTT-3.1.3-10")
+def test_its_properties_are_forwarded() -> None:
     net = Network()
     watcher = watching(net)
     fields: dict[str, Any] = {
         "payload_format_indicator": 1, "message_expiry_interval": 50, "content_type": "c", "response_topic": "r",
-        "correlation_data": b"d", "user_properties": (("b", "1"), ("a", "2"), ("b", "1")),
+        "correlation_data": b"d", "user_properties": (("b", "1"), ("a", "2"), ("b", "3")),
     }  # fmt: skip
     net.connect("a", will=Will(topic="will/a", payload=b"w", **fields)).cut()
     assert watcher.expect(Publish) == Publish("will/a", b"w", **fields)
 
 
+@pytest.mark.conformance("MQTT-3.1.2-8")
 @pytest.mark.parametrize(
     ("delay", "interval", "published_after"),
     [
@@ -102,7 +106,6 @@ def test_its_properties_are_forwarded() -> None:  # [MQTT-3.1.3-10]
     ],
 )
 def test_the_delay_and_the_end_of_the_session(delay: int, interval: int | None, published_after: float) -> None:
-    # [MQTT-3.1.2-8]
     net = Network()
     watcher = watching(net)
     will = Will(topic="will/a", payload=b"w", will_delay_interval=delay)
@@ -116,9 +119,10 @@ def test_the_delay_and_the_end_of_the_session(delay: int, interval: int | None, 
     assert not watcher.received
 
 
+@pytest.mark.conformance("MQTT-3.1.3-9")
 @pytest.mark.parametrize("clean_start", [False, True])
 @pytest.mark.parametrize("gap", [0, 5, 9.99])
-def test_a_reconnection_within_the_delay(clean_start: bool, gap: float) -> None:  # [MQTT-3.1.3-9]
+def test_a_reconnection_within_the_delay(clean_start: bool, gap: float) -> None:
     net = Network()
     watcher = watching(net)
     will = Will(topic="will/a", payload=b"w", will_delay_interval=10)
@@ -130,10 +134,11 @@ def test_a_reconnection_within_the_delay(clean_start: bool, gap: float) -> None:
     assert not watcher.received
 
 
+@pytest.mark.conformance("MQTT-3.1.4-3")
 @pytest.mark.parametrize("delay", [0, 10])
 @pytest.mark.parametrize("interval", [0, 100])
 @pytest.mark.parametrize("clean_start", [False, True])
-def test_a_takeover(delay: int, interval: int, clean_start: bool) -> None:  # section 3.1.4, [MQTT-3.1.4-3]
+def test_a_takeover(delay: int, interval: int, clean_start: bool) -> None:  # section 3.1.4
     net = Network()
     watcher = watching(net)
     will = Will(topic="will/a", payload=b"w", will_delay_interval=delay)
@@ -146,6 +151,7 @@ def test_a_takeover(delay: int, interval: int, clean_start: bool) -> None:  # se
     assert new.closed is None
 
 
+@pytest.mark.conformance("MQTT-3.1.3-9")
 def test_each_connection_has_its_own_will() -> None:
     net = Network()
     watcher = watching(net)
