@@ -6,7 +6,7 @@ import sys
 from typing import Protocol, final
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
 from trio_broker.errors import HandshakeError, TransportError
 
@@ -263,6 +263,15 @@ async def accept_websocket(
     source = MeteredStream(stream, maximum_early_message)
     accepted: WebSocketConnection | None = None
     rejected = False
+
+    async def read(task_status: trio.TaskStatus[WebSocketRequest]) -> None:
+        async with trio.open_nursery() as reading:
+            task_status.started(
+                await wrap_server_stream(
+                    reading, source, 1, max_message_size=maximum_message, receive_buffer_size=READ_SIZE
+                )
+            )
+
     with trio.move_on_after(timeout) as scope:
         async with trio.open_nursery() as watching:
 
@@ -271,14 +280,15 @@ async def accept_websocket(
                 watching.cancel_scope.cancel()
 
             watching.start_soon(give_up)
-            request = await wrap_server_stream(
-                nursery, source, 1, max_message_size=maximum_message, receive_buffer_size=READ_SIZE
-            )
-            if SUBPROTOCOL in request.proposed_subprotocols:
-                accepted = await request.accept(subprotocol=SUBPROTOCOL)  # [MQTT-6.0.0-4]
-            else:
-                rejected = True  # [MQTT-6.0.0-3]
-                await request.reject(400, body=b"MQTT needs the WebSocket subprotocol mqtt\n")
+            try:
+                request: WebSocketRequest = await nursery.start(read)
+                if SUBPROTOCOL in request.proposed_subprotocols:
+                    accepted = await request.accept(subprotocol=SUBPROTOCOL)  # [MQTT-6.0.0-4]
+                else:
+                    rejected = True  # [MQTT-6.0.0-3]
+                    await request.reject(400, body=b"MQTT needs the WebSocket subprotocol mqtt\n")
+            except* UnicodeError:  # what the library lets out for headers that are no text
+                pass
             watching.cancel_scope.cancel()
     if scope.cancelled_caught:
         raise HandshakeError(f"no WebSocket handshake within {timeout:g} seconds")

@@ -129,6 +129,4 @@ class Subscribed:
     reason_code: ReasonCode
 
 
-Event = (
-    Connected | Refused | Decided | Disconnected | Reauthenticated | Denied | SessionEnded | Published | Subscribed
-)
+Event = Connected | Refused | Decided | Disconnected | Reauthenticated | Denied | SessionEnded | Published | Subscribed

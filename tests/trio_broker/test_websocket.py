@@ -173,6 +173,9 @@ async def test_the_last_word_is_followed_by_a_close_frame() -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+        b"GET / HTTP/1.1\r\nHost: \xeb\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: xn--a\x2dzzz-99999999.\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Protocol: \xeb\r\n\r\n",
     ],
 )
 async def test_what_is_no_websocket_handshake_ends_at_once(request_bytes: bytes) -> None:
