@@ -328,6 +328,8 @@ class Distributor:
         budget = RETAINED_AT_ONCE
         while link.room > 0:
             pending = next(iter(session.retained.values())) if session.retained else None
+            while pending is not None and session.take_expired(now) is not None:
+                pass  # or next_publish would go on to what comes after the retained messages
             if pending is None or session.taken < pending.after or session.resending:
                 delivery = session.next_publish(now)
                 if delivery is None:  # the quota is used up, for messages alone [MQTT-3.3.4-10] [MQTT-4.9.0-3]
@@ -350,18 +352,22 @@ class Distributor:
         """Send the next of the retained messages that have been found; False if the client's quota is used up."""
         message = pending.found[0]
         stored = pending.stored
+        # One that has been replaced since was delivered as a publication; one that has been deleted is gone.
+        if (
+            self.retained.get(message.topic) is not message
+            or message.expired(now)
+            or (stored.no_local and message.publisher == session.client_id)  # [MQTT-3.8.3-3]
+        ):
+            pending.found.popleft()
+            return True
+        if self.retained.withheld(message):
+            pending.found.popleft()
+            self.counters.retained_withheld += 1
+            return True
         qos = min(message.qos, stored.qos)
         if qos and not session.has_quota:
             return False
         pending.found.popleft()
-        # One that has been replaced since was delivered as a publication; one that has been deleted is gone.
-        if self.retained.get(message.topic) is not message or message.expired(now):
-            return True
-        if stored.no_local and message.publisher == session.client_id:  # [MQTT-3.8.3-3]
-            return True
-        if self.retained.withheld(message):
-            self.counters.retained_withheld += 1
-            return True
         identifiers = () if stored.identifier is None else (stored.identifier,)  # [MQTT-3.3.4-5]
         if qos:
             delivery = Delivery(message, qos, True, identifiers)  # [MQTT3-3.3.1-8]

@@ -132,11 +132,11 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                     if v5 and not route.targets and not route.shares:
                         code = ReasonCode.NO_MATCHING_SUBSCRIBERS
                     if qos == 1:
-                        answer = encode_answer(PacketType.PUBACK, packet_id, code)
+                        answer = encode_answer(PacketType.PUBACK, packet_id, code)  # [MQTT-4.3.2-4] [MQTT-2.2.1-5]
                     else:
                         session.accept(packet_id)
                         unsettled.add(packet_id)
-                        answer = encode_answer(PacketType.PUBREC, packet_id, code)
+                        answer = encode_answer(PacketType.PUBREC, packet_id, code)  # [MQTT-4.3.3-8] [MQTT-2.2.1-5]
                     distributor.put(link, answer)
             elif length == 2 and (data[body] or data[body + 1]):
                 packet_id = data[body] << 8 | data[body + 1]
@@ -148,12 +148,14 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
                     if not session.expects_pubrec(packet_id):
                         return
                     session.received(packet_id)
+                    # [MQTT-4.3.3-4] [MQTT-2.2.1-5]
                     distributor.put(link, encode_answer(PacketType.PUBREL, packet_id, ReasonCode.SUCCESS))
                 elif first == _PUBREL:
                     if packet_id not in session.unreleased:
                         return
-                    session.unreleased.discard(packet_id)
+                    session.unreleased.discard(packet_id)  # [MQTT-4.3.3-12]
                     unsettled.discard(packet_id)
+                    # [MQTT-4.3.3-11] [MQTT-2.2.1-5]
                     distributor.put(link, encode_answer(PacketType.PUBCOMP, packet_id, ReasonCode.SUCCESS))
                 else:
                     return

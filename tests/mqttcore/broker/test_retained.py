@@ -349,6 +349,17 @@ class TestBackpressure:
         net.advance(2)
         assert [packet.payload for packet in acknowledged(b)] == [b"in flight", b"old", b"new"]
 
+    def test_one_that_is_not_sent_anyway_holds_up_nothing(self) -> None:
+        net = Network()
+        b = net.connect("b", receive_maximum=1)
+        b.auto = False
+        b.publish("t", b"its own", 1, retain=True)
+        b.subscribe("s")
+        net.publish("s", b"in flight", qos=1)
+        b.subscribe("t", no_local=True)
+        net.publish("t", b"news")
+        assert b.payloads() == [b"in flight", b"news"]
+
     @QOS
     def test_a_replacement_is_delivered_once(self, qos: int) -> None:
         net = Network()
