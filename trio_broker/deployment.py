@@ -26,6 +26,8 @@ from trio_broker.tokens import SESSION_DIRECTORY, Tokens, TokensLocal
 
 CLOSING_TIMEOUT = 0.5
 """Seconds that the connections to other servers have to be closed in when the broker stops."""
+LOADING_TIMEOUT = 30.0
+"""Seconds that the files have to be read in: one that never answers does not keep later reloads from coming."""
 PORT_IS_CLOSED = "its port has been closed, or made one for another protocol"
 """Why clients are disconnected whose port a reload has taken away."""
 
@@ -107,7 +109,13 @@ class Deployment:
     async def reload(self, load: Callable[[], Loaded], server: Server) -> None:
         """Run by what `load` gives from now on. What is wrong with it is logged, and then nothing changes."""
         # In threads, since files and keys take their time: so much that a broker that stops does not wait for them.
-        loaded = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+        loaded = None
+        with trio.move_on_after(LOADING_TIMEOUT):
+            loaded = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+        if loaded is None:
+            reason = f"the files could not be read within {LOADING_TIMEOUT:g} seconds"
+            server.log.write("error", "reload_refused", reason=reason)
+            return
         if loaded.configuration is None:
             for problem in loaded.problems:
                 server.log.write("error", "reload_refused", reason=str(problem))
@@ -196,11 +204,13 @@ class Deployment:
         before, wanted = self.running, prepared.difference
         now = trio.current_time()
         server.unlisten(self._take(prepared, opened))
-        server.broker.change(wanted.policies, now)
-        ended = [before.policies[number] for number in wanted.ended]
-        server.broker.disconnect([wanted.policies.get(policy, policy) for policy in ended], PORT_IS_CLOSED, now)
-        server.listen(listener for listeners in opened.values() for listener in listeners)
-        server.dispatch()
+        try:
+            server.broker.change(wanted.policies, now)
+            ended = [before.policies[number] for number in wanted.ended]
+            server.broker.disconnect([wanted.policies.get(policy, policy) for policy in ended], PORT_IS_CLOSED, now)
+        finally:
+            server.listen(listener for listeners in opened.values() for listener in listeners)
+            server.dispatch()
         _log_change(server.log, before, prepared)
 
 

@@ -89,7 +89,10 @@ class Wire:
         try:
             while not self._finished:
                 self._unwatched = trio.Event()
-                poller.watch(descriptor, self._read_now)
+                try:
+                    poller.watch(descriptor, self._read_now)
+                except OSError as error:
+                    raise TransportError(f"the socket cannot be watched: {error.strerror}") from None
                 await self._unwatched.wait()
                 poller.forget(descriptor)
                 await self._pause()
@@ -100,17 +103,17 @@ class Wire:
         """Feed the broker what there is. The server dispatches what comes of it, and of other connections' bytes."""
         pipe = self.pipe
         assert isinstance(pipe, TcpPipe)
+        data: bytes | None = b""
         try:
             data = pipe.receive_now()
+            if data and not self.closing:
+                self._server.broker.receive(self.link, data, now)
         except OSError:
-            data = b""
+            pass
+        except Exception as error:
+            self._server.failed(self.link, error)
         if data is None:
             return 0
-        if data and not self.closing:
-            try:
-                self._server.broker.receive(self.link, data, now)
-            except Exception as error:
-                self._server.failed(self.link, error)
         self._finished = not data
         if self._unwatched is not None and (self._finished or (self.link.paused and not self.closing)):
             self._server.poller.forget(pipe.fileno())

@@ -32,9 +32,12 @@ class Poller:
             self._epoll = select.epoll()
 
     def watch(self, descriptor: int, reader: Reader) -> None:
-        """Have `reader` called whenever there is something to read, until `forget`."""
-        self._readers[descriptor] = reader
+        """Have `reader` called whenever there is something to read, until `forget`.
+
+        Raises OSError when the system's bound on what is watched is reached.
+        """
         self._epoll.register(descriptor, select.EPOLLIN)
+        self._readers[descriptor] = reader
 
     def forget(self, descriptor: int) -> None:
         """Have it called no more; the socket must still be open."""

@@ -34,6 +34,10 @@ WEBSOCKET_SLACK = 1_048_576
 """Bytes by which a WebSocket message may exceed the largest packet, for other packets joined to it."""
 HOUSEKEEPING = 10.0
 """Seconds between two looks at the wall clock and at the log's counts."""
+LATE = 0.2
+"""Seconds by which the timer may wake too late without anybody being given time for it."""
+LONGEST_GRACE = 1.0
+"""Seconds that are given at most."""
 SHORTEST_NAP = 0.001
 """Seconds that the timer sleeps at least: a deadline that never passes cannot stop everything else."""
 
@@ -281,6 +285,11 @@ class Server:
             wake = max(min(self.broker.next_deadline(), now + HOUSEKEEPING), now + SHORTEST_NAP)
             with trio.CancelScope(deadline=wake) as self._alarm:
                 await trio.sleep_forever()
+            late = trio.current_time() - self._alarm.deadline
+            if late > LATE:
+                # Something took its time, or the process was stopped. What clients have sent meanwhile is read first:
+                # their Keep Alive is not to be judged by our silence.
+                await trio.sleep(min(late, LONGEST_GRACE))
 
     async def _take_leave(self) -> None:
         try:

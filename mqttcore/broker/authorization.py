@@ -23,6 +23,8 @@ MAXIMUM_REMEMBERED_DECISIONS = 100_000
 """Decisions about Topic Names and Topic Filters, of all principals together."""
 MAXIMUM_REMEMBERED_DECISIONS_OF_ONE = 100
 """Decisions of one principal."""
+LONGEST_REMEMBERED_NAME = 200
+"""Characters of the client identifier and the user name of a principal that is remembered, of both together."""
 LONGEST_REMEMBERED_TOPIC = 200
 """Characters of a Topic Name or Topic Filter whose decision is remembered."""
 
@@ -158,12 +160,13 @@ class _Resources:
 class _Permit:
     """What one client may do: what was compiled for many, and what is put together for it alone."""
 
-    __slots__ = ("_allowances", "_own", "connect", "decisions", "topics")
+    __slots__ = ("_allowances", "_own", "connect", "decisions", "remembered", "topics")
 
     def __init__(self, principal: Principal, grants: Iterable[_Grant]) -> None:
         self._own = tokens_by_value(principal)
         self._allowances: list[_Allowance] = []
         self.decisions: dict[tuple[bool, str], bool] = {}
+        self.remembered = len(principal.client_id) + len(principal.username or "") <= LONGEST_REMEMBERED_NAME
         self.topics = 0  # that are put together for it
         together = _Allowance()
         for grant in grants:
@@ -217,7 +220,7 @@ class _Rules:
         decision = permit.decisions.get(key)
         if decision is None:
             decision = permit.allows(action, name)
-            if len(name) <= LONGEST_REMEMBERED_TOPIC:
+            if permit.remembered and len(name) <= LONGEST_REMEMBERED_TOPIC:
                 self._remember(permit, key, decision)
         return decision
 
@@ -227,6 +230,8 @@ class _Rules:
         if permit is None:
             grants = (grant for each in self._resources.find(principal) for grant in each.concerning(principal))
             permit = _Permit(principal, grants)
+            if not permit.remembered:
+                return permit
             full = len(self._permits) >= MAXIMUM_REMEMBERED_PRINCIPALS
             if full or self._topics + permit.topics > MAXIMUM_REMEMBERED_TOPICS:
                 self._permits.clear()

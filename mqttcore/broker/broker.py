@@ -9,7 +9,7 @@ for action in broker.take_actions(): …      # Flush: write take_output(link, n
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from typing import Any, final
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from attrs import evolve
 
@@ -53,6 +53,7 @@ class Broker:
         limits = Limits() if limits is None else limits
         self._links: dict[Link, None] = {}  # in the order of their opening, so that the same calls do the same
         self._ports: WeakValueDictionary[Policy, Port] = WeakValueDictionary()
+        self._successors: WeakKeyDictionary[Policy, Policy] = WeakKeyDictionary()
         self._actions: list[Action] = []
         self._deadlines = Deadlines()
         self._distributor = Distributor(limits, self._deadlines, self._actions)
@@ -109,7 +110,12 @@ class Broker:
     # ---------------------------------------------------------------------------------------- what the shell says
 
     def open(self, now: float, transport: Transport, policy: Policy) -> Link:
-        """A connection has been made; its first packet must be a CONNECT within `connect_timeout` seconds."""
+        """A connection has been made; its first packet must be a CONNECT within `connect_timeout` seconds.
+
+        If `policy` has been changed meanwhile, the one in its place holds.
+        """
+        while (successor := self._successors.get(policy)) is not None:
+            policy = successor
         link = Link(transport, self._port(policy), now)
         self._links[link] = None
         self._deadlines.arm(link, link.next_deadline())
@@ -155,6 +161,7 @@ class Broker:
         """
         if len({*policies.values()}) < len(policies) or any(new in self._ports for new in policies.values()):
             raise ValueError("a policy is for one port, and once")
+        self._successors.update(policies)
         changed = {port: new for old, new in policies.items() if (port := self._ports.pop(old, None)) is not None}
         redefined = {port for port, new in changed.items() if new.authorize is not port.policy.authorize}
         for port, new in changed.items():
@@ -254,7 +261,8 @@ class Broker:
                 self._link_timeout(item, now)
             elif isinstance(item, ServerSession):
                 self._registry.handle_timeout(item, now)
-            elif isinstance(item, bytes):
+            else:
+                assert isinstance(item, bytes)  # a topic
                 self._distributor.expire_retained(item, now)
 
     def take_actions(self) -> list[Action]:
@@ -295,8 +303,8 @@ class Broker:
     def _finish(self, link: Link, now: float) -> None:
         """Carry out the end that a connection has come to by our doing."""
         ending = link.connection.next_event()
-        if isinstance(ending, ConnectionClosed):
-            self._on_closed(link, ending, now)
+        assert isinstance(ending, ConnectionClosed)
+        self._on_closed(link, ending, now)
 
     def _on_closed(self, link: Link, event: ConnectionClosed, now: float, *, abrupt: bool = False) -> None:
         link.closed = True
@@ -323,8 +331,6 @@ class Broker:
         self._registry.detach(link, now, will=not link.clean)
 
     def _link_timeout(self, link: Link, now: float) -> None:
-        if link.closed:
-            return
         if now >= link.credential_deadline:
             self.expire(link, now)
             return

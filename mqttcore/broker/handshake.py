@@ -148,6 +148,7 @@ class Handshake:
         if link.exchange is not None:
             link.exchange.abandon()
             link.exchange = None
+        link.exchange_policy = None  # or it would keep alive what a change has replaced
         link.perform = None
         link.exchange_deadline = inf
 

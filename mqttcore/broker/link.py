@@ -75,7 +75,7 @@ class Link:
         self.routes: dict[bytes, Route] = {}  # of topics that the client is known to be allowed to publish to
         self.aliases: bool = False  # whether we assign Topic Aliases to this client
         self.exchange: Exchange | None = None
-        self.exchange_policy: Policy = policy  # in force when it began
+        self.exchange_policy: Policy | None = None  # in force when the exchange began
         self.perform: Perform | None = None  # the effect whose reply the exchange waits for
         self.exchange_deadline: float = inf
         self.credential_deadline: float = inf

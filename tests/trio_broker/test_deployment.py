@@ -51,6 +51,7 @@ from trio_broker.limits import ServerLimits
 from trio_broker.listeners import Listener
 from trio_broker.pki_files import ROOTS_FILE
 from trio_broker.port_tls import PortTls
+from trio_broker.resources import Loaded
 from trio_broker.tokens.issuer import LocalIssuer
 
 SENT_AWAY, WRONG = ReasonCode.ADMINISTRATIVE_ACTION, ReasonCode.BAD_USER_NAME_OR_PASSWORD
@@ -794,3 +795,39 @@ def tasks_under(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
     for nursery in task.child_nurseries:
         for child in nursery.child_tasks:
             yield from tasks_under(child)
+
+
+async def test_files_that_never_answer_do_not_keep_later_reloads_from_coming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_broker.deployment.LOADING_TIMEOUT", 0.05)
+    number = free_port()
+    async with deployed(tmp_path, listener(port(number))) as stage:
+        answer = threading.Event()
+
+        def load() -> Loaded:
+            answer.wait(PATIENCE)
+            return stage.load()
+
+        await stage.deployment.reload(load, stage.run.server)
+        assert [each["reason"] for each in stage.outcomes] == ["the files could not be read within 0.05 seconds"]
+        answer.set()
+        monkeypatch.undo()
+        await stage.reloaded()
+
+
+async def test_a_fault_in_a_change_leaves_no_port_that_nobody_accepts_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = free_port(), free_port()
+    async with deployed(tmp_path, listener(port(one))) as stage:
+
+        def broken(*_arguments: object) -> None:
+            raise RuntimeError("for this test")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stage.run.broker, "disconnect", broken)
+            with pytest.raises(RuntimeError, match="for this test"):
+                await stage.reload(listener(port(one), port(other)))
+        async with stage.client(other):
+            pass

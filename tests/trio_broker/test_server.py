@@ -1,6 +1,7 @@
 """Listening sockets: bounds, shortages, and the end."""
 
 import errno
+import os
 import socket
 
 import pytest
@@ -10,7 +11,8 @@ from trio.testing import MockClock
 
 from mqttcore import codec
 from mqttcore.broker import Broker, Policy
-from mqttcore.codes import V311, ReasonCode
+from mqttcore.codec import encode
+from mqttcore.codes import V5, V311, ReasonCode
 from mqttcore.events import ConnectionClosed
 from mqttcore.packets import (
     ConnAck,
@@ -25,6 +27,7 @@ from mqttcore.packets import (
 )
 from tests.trio_broker.support import Peer, listen, reset, running, until
 from trio_broker import Listener, ServerLimits, open_sockets, serve
+from trio_broker.poller import READS_PER_TURN
 
 
 async def is_closed(stream: trio.SocketStream) -> bool:
@@ -294,3 +297,23 @@ async def test_a_disconnect_is_read_even_if_nothing_can_be_sent_any_more() -> No
             assert isinstance(message, Publish)
             assert message.topic == "end"
     assert run.logged("disconnected")[0]["by"] == "peer"
+
+
+async def test_nobody_pays_for_a_broker_that_stood_still(mock_clock: MockClock) -> None:
+    """What clients sent while the broker could not read counts, although it takes several turns to read it."""
+    [sock] = open_sockets(["127.0.0.1"], 0, 200)
+    listener = Listener(socket=sock)
+    async with running(listener) as server:
+        peers = [Peer(await server.dial(listener)) for _ in range(3 * READS_PER_TURN)]
+        for number, peer in enumerate(peers):
+            await peer.connect(f"c{number}", keep_alive=2)
+        # What a process that was stopped finds when it goes on: pings, and deadlines that have passed.
+        for stream in server.dialled:
+            os.write(stream.socket.fileno(), encode(PingReq(), V5))
+        mock_clock.jump(10.0)
+        for _ in range(30):
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(0.05)
+        for peer in peers:
+            assert await peer.receive() == PingResp()
+        assert not server.logged("disconnected")

@@ -312,6 +312,18 @@ def test_principals_and_their_topics_are_remembered_within_bounds(monkeypatch: p
         assert max(sizes) == max(sizes[-12:]) == most
 
 
+def test_principals_with_long_names_are_not_remembered() -> None:
+    authorize = authorizer([one(Resource(action=PUBLISH, topics=("a/#",)), attributes=({"a": "b"},))])
+    memory: Any = authorize.__self__  # type: ignore[attr-defined]
+    longest = authorization.LONGEST_REMEMBERED_NAME
+    for client_id, username in (("c" * (longest + 1), None), ("c", "u" * longest)):
+        principal = Principal(client_id, username, {"a": "b"})
+        assert [authorize(principal, PUBLISH, topic) for topic in ("a/b", "b", "a/b")] == [True, False, True]
+    assert (len(memory._permits), memory._decisions) == (0, 0)
+    assert authorize(Principal("c", "u" * (longest - 1), {"a": "b"}), PUBLISH, "a/b")
+    assert (len(memory._permits), memory._decisions) == (1, 1)
+
+
 def test_decisions_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authorization, "MAXIMUM_REMEMBERED_DECISIONS", 10)
     monkeypatch.setattr(authorization, "MAXIMUM_REMEMBERED_DECISIONS_OF_ONE", 4)

@@ -1,5 +1,7 @@
 """A policy that is replaced while clients are connected: who is sent away, what ends, what stays."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -806,3 +808,29 @@ def test_what_is_remembered_of_clients_who_have_gone_keeps_no_policy_in_use() ->
     assert not net.broker.in_use(net.policy)
     other.disconnect()
     assert_empty(net.broker)
+
+
+def test_a_connection_that_opens_under_a_policy_that_was_replaced_has_the_one_in_its_place() -> None:
+    net = network(allowing("*", "*"))
+    first = net.policy
+    change(net, allowing("*", "*"))
+    change(net, allowing(connect=False))
+    late = net.peer(first)
+    late.send(Connect(client_id="late"))
+    assert late.ended_with() is ReasonCode.NOT_AUTHORIZED
+    assert not net.broker.in_use(first)
+
+
+def test_what_was_replaced_is_not_kept_alive_by_those_who_were_let_in_by_it() -> None:
+    def let_in(_request: AuthRequest) -> Authentication:
+        return Granted()
+        yield
+
+    net = network(authenticate=let_in)
+    peer = net.connect("c")
+    replaced = weakref.ref(net.policy)
+    change(net, authenticate=None)
+    gc.collect()
+    assert replaced() is None
+    peer.send(PingReq())
+    peer.expect(PingResp)
