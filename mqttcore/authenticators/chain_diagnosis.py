@@ -104,9 +104,13 @@ def key_kind(certificate: Certificate) -> str:
 
 def has_issued(authority: Certificate, certificate: Certificate) -> bool:
     """Whether it is the authority, other than itself, that issued a certificate."""
-    # A name may have one certificate that is self-signed and others by other authorities: the first ends a chain.
-    self_issued = certificate.issuer == certificate.subject
-    return not self_issued and authority.subject == certificate.issuer and _signed(authority, certificate)
+    try:
+        # A name may have one certificate that is self-signed and others by other authorities: the first ends a chain.
+        self_issued = certificate.issuer == certificate.subject
+        named = authority.subject == certificate.issuer
+    except ValueError:  # a name that cannot be read: it is nobody's
+        return False
+    return not self_issued and named and _signed(authority, certificate)
 
 
 def _signed(authority: Certificate, certificate: Certificate) -> bool:

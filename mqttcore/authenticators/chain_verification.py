@@ -40,7 +40,7 @@ from mqttcore.authenticators.chain_diagnosis import (
     name,
     one_line,
 )
-from mqttcore.authenticators.revocation import Link, check_revocation, why_revoked
+from mqttcore.authenticators.revocation import Link, Revocations
 
 MAXIMUM_CERTIFICATES = 10
 """Certificates that a client may present; real chains have two to four."""
@@ -74,7 +74,7 @@ class Verifier:
 
     def __init__(self, anchors: Iterable[Certificate], revocations: Iterable[CertificateRevocationList]) -> None:
         self._anchors = tuple(anchors)
-        self._revocations = tuple(revocations)
+        self._revocations = Revocations(revocations, self._anchors)
         tops = [each for each in self._anchors if not any(has_issued(other, each) for other in self._anchors)]
         self._lower = [each for each in self._anchors if each not in tops]
         # A chain ends at the first anchor that it reaches. So that it goes up to the highest in the set, whose
@@ -85,21 +85,23 @@ class Verifier:
         """The chain from the client's certificate to the anchor, none of it revoked. Raises Refusal."""
         now = datetime.fromtimestamp(time, UTC)
         chain = self._chain(presented, now)
-        check_revocation(chain, self._revocations, now)
+        self._revocations.check(chain, now)
         return chain
 
     def why_revoked(self, presented: Sequence[Certificate], time: float) -> str | None:
-        """Which certificate of a client has been revoked, by a list that is in force; None if none has.
+        """Which certificate of a client has been revoked, whatever the dates of the list; None if none has.
 
         The chain is the one that `verify` goes by. If there is none any more, every certificate is looked at that
         vouches for the client's: what an authority has revoked stays so when the authority is no longer trusted.
         """
+        if not self._revocations.may_concern(presented):
+            return None
         now = datetime.fromtimestamp(time, UTC)
         try:
             links: Iterable[Link] = pairwise(self._chain(presented, now))
         except Refusal:
             links = self._vouching(presented)
-        return why_revoked(links, self._revocations, now)
+        return self._revocations.why_revoked(links)
 
     def _chain(self, presented: Sequence[Certificate], now: datetime) -> list[Certificate]:
         leaf, *others = presented

@@ -25,7 +25,7 @@ from mqttcore.auth import (
 from mqttcore.authenticators.chain_diagnosis import VERSION_1, Refusal, is_authority, name, one_line, quoted
 from mqttcore.authenticators.chain_verification import Verifier, oddities_ignored, read_presented
 from mqttcore.authenticators.distinguished_names import DistinguishedName, of_certificate, parse
-from mqttcore.authenticators.revocation import revocation_lists, revoked_numbers
+from mqttcore.authenticators.revocation import revocation_lists
 
 METHOD = "X509"
 """What traces call this method."""
@@ -72,7 +72,8 @@ def trust_anchors(pem: bytes) -> TrustAnchors:
             raise ValueError(f"a certificate cannot be read: {one_line(error)}") from None
     if refusals:
         raise ValueError("; ".join(refusals))
-    return TrustAnchors(certificates, revocation_lists(pem))
+    with oddities_ignored():
+        return TrustAnchors(certificates, revocation_lists(pem))
 
 
 def x509(
@@ -123,11 +124,11 @@ def x509(
 def revoked_by(*anchors: TrustAnchors) -> Review:
     """A review of clients that X509 let in: has a certificate of theirs been revoked?
 
-    Only a CRL that is in force and names the certificate ends a connection. A CRL that is out of date or badly signed,
-    or an authority that is trusted no longer, refuses clients when they connect. One of `anchors` that has the CRL is
-    enough. The review never raises.
+    Only a CRL that names the certificate, signed by who issued it, ends a connection, whatever its dates. A CRL that is
+    badly signed, or out of date and does not name it, or an authority that is trusted no longer, refuses clients when
+    they connect. One of `anchors` that has the CRL is enough. The review never raises.
     """
-    verifiers = [(_verifier(each), _numbers_at_stake(each)) for each in anchors if each.revocations]
+    verifiers = [_verifier(each) for each in anchors if each.revocations]
 
     def review(standing: Standing, time: float) -> str | None:
         if standing.method != METHOD or not verifiers:
@@ -135,11 +136,7 @@ def revoked_by(*anchors: TrustAnchors) -> Review:
         try:
             with oddities_ignored():
                 presented = read_presented(standing.certificates)
-                numbers = {certificate.serial_number for certificate in presented}
-                for verifier, at_stake in verifiers:
-                    # Most certificates are named by no list, and that is quickly seen.
-                    if at_stake is not None and numbers.isdisjoint(at_stake):
-                        continue
+                for verifier in verifiers:
                     if (reason := verifier.why_revoked(presented, time)) is not None:
                         return reason
         except Exception:
@@ -164,12 +161,6 @@ def enrolled_in(devices: Mapping[str, bool]) -> Review:
 def _verifier(anchors: TrustAnchors) -> Verifier:
     with oddities_ignored():
         return Verifier(anchors.certificates, anchors.revocations)
-
-
-def _numbers_at_stake(anchors: TrustAnchors) -> frozenset[int] | None:
-    """The serial numbers that lists name; None if one is an anchor's, and so anybody may be under it."""
-    numbers = revoked_numbers(anchors.revocations)
-    return None if any(each.serial_number in numbers for each in anchors.certificates) else numbers
 
 
 def _why_not_enrolled(common_name: str, devices: Mapping[str, bool]) -> str | None:

@@ -53,6 +53,7 @@ class Broker:
         limits = Limits() if limits is None else limits
         self._links: dict[Link, None] = {}  # in the order of their opening, so that the same calls do the same
         self._ports: WeakValueDictionary[Policy, Port] = WeakValueDictionary()
+        # What is in force in the place of policies that somebody still has.
         self._successors: WeakKeyDictionary[Policy, Policy] = WeakKeyDictionary()
         self._actions: list[Action] = []
         self._deadlines = Deadlines()
@@ -114,9 +115,7 @@ class Broker:
 
         If `policy` has been changed meanwhile, the one in its place holds.
         """
-        while (successor := self._successors.get(policy)) is not None:
-            policy = successor
-        link = Link(transport, self._port(policy), now)
+        link = Link(transport, self._port(self._successors.get(policy, policy)), now)
         self._links[link] = None
         self._deadlines.arm(link, link.next_deadline())
         return link
@@ -161,6 +160,8 @@ class Broker:
         """
         if len({*policies.values()}) < len(policies) or any(new in self._ports for new in policies.values()):
             raise ValueError("a policy is for one port, and once")
+        for former, current in [*self._successors.items()]:
+            self._successors[former] = policies.get(current, current)
         self._successors.update(policies)
         changed = {port: new for old, new in policies.items() if (port := self._ports.pop(old, None)) is not None}
         redefined = {port for port, new in changed.items() if new.authorize is not port.policy.authorize}

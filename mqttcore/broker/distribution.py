@@ -321,10 +321,11 @@ class Distributor:
             self.actions.append(Flush(link))
 
     def pump(self, link: Link, now: float) -> None:
-        """Move what waits for this client into its output, as far as its quota and its room allow."""
+        """Move what waits for this client into its output, as far as its quota and its room allow. It must have a
+        session.
+        """
         session = link.session
-        if session is None:
-            return
+        assert session is not None
         budget = RETAINED_AT_ONCE
         while link.room > 0:
             pending = next(iter(session.retained.values())) if session.retained else None
@@ -392,10 +393,9 @@ class Distributor:
         self._deadlines.arm(message.topic, message.kept_until)
 
     def expire_retained(self, topic: bytes, now: float) -> None:
-        """Delete what a topic retains if its time has passed, section 3.3.2.3.3."""
+        """Delete what a topic retains if its time has passed, section 3.3.2.3.3. It must retain something."""
         message = self.retained.get(topic)
-        if message is None:
-            return
+        assert message is not None  # else its deadline is gone, too
         if message.kept_until <= now:
             self.retained.delete(topic)
         else:

@@ -149,8 +149,7 @@ class Registry:
         The Will is due, now or after its delay, unless `will` is False; then the session may expire.
         """
         session = link.session
-        if session is None:
-            return
+        assert session is not None
         link.session = None
         session.link = None
         if not will:  # [MQTT-3.1.2-10] [MQTT-3.14.4-3]
@@ -169,8 +168,6 @@ class Registry:
 
     def handle_timeout(self, session: ServerSession, now: float) -> None:
         """Publish a Will whose delay has passed, end a session whose interval has."""
-        if self.sessions.get(session.client_id) is not session:
-            return
         if session.will is not None and session.will_at <= now:
             self._publish_will(session, now)
         if session.expires_at <= now:  # [MQTT-4.1.0-2]

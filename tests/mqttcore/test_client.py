@@ -273,11 +273,12 @@ def test_what_is_sent_again() -> None:
         ([p.PubRec(1), p.PubRec(1), p.PubComp(1), p.PubComp(1)], ReasonCode.SUCCESS),
         ([p.PubComp(1), p.PubRec(1), p.PubAck(1), p.PubComp(1)], ReasonCode.SUCCESS),
         ([p.PubRec(1), p.PubComp(1, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)], ReasonCode.SUCCESS),
+        ([p.PubRec(1, ReasonCode.QUOTA_EXCEEDED), p.PubAck(1)], ReasonCode.SUCCESS),  # no answer to QoS 1
     ],
 )
 def test_a_publication_is_reported_once(answers: list[p.Packet], code: ReasonCode) -> None:
     client = connected()
-    number = client.publish(p.Publish("t", qos=1 if isinstance(answers[0], p.PubAck) else 2), 0.0)
+    number = client.publish(p.Publish("t", qos=1 if isinstance(answers[-1], p.PubAck) else 2), 0.0)
     assert client.pending == 1
     assert tell(client, *answers) == [Delivered(number, code)]
     assert client.pending == 0

@@ -198,7 +198,8 @@ def test_no_other_reason_code_is_sent(first: int, packet: Any) -> None:
             data = encode(packet(code), V5)
             assert decode(data[0], data[2:], V5) == packet(code)
         else:
-            with pytest.raises(LocalProtocolError):
+            name = PacketType(first >> 4).name
+            with pytest.raises(LocalProtocolError, match=f"^0x{code:02X} is no reason code of {name}$"):
                 encode(packet(code), V5)
 
 
@@ -363,6 +364,86 @@ def test_not_sent(packet: p.Packet, version: int) -> None:
 def test_not_sent_in_one_version(packet: p.Packet, version: int) -> None:
     with pytest.raises(LocalProtocolError):
         encode(packet, version)
+
+
+NO_METHOD = "Authentication Data stands without an Authentication Method"
+
+
+@pytest.mark.parametrize(
+    ("version", "first", "body", "message"),
+    [
+        (V5, 0x00, "", "there is no control packet type 0"),
+        (V311, 0xF0, "", "there is no control packet type 15"),
+        (V5, 0x61, "0001", "the reserved flags of PUBREL are wrong"),
+        (V5, 0xC0, "00", "the packet goes on after its last field"),
+        (V5, 0x10, "0004 4d515454", "CONNECT ends inside its variable header"),
+        (V5, 0x10, "0004 4d515454 06 02 0000 00 0000", "the protocol is neither MQTT 5.0 nor MQTT 3.1.1"),
+        (V5, 0x10, f"{MQTT5} 03 0000 00 0000", "the reserved connect flag is set"),
+        (V5, 0x10, f"{MQTT5} 1e 0000 00 0000", "Will QoS 3 does not exist"),
+        (V5, 0x10, f"{MQTT5} 0a 0000 00 0000", "Will QoS or Will Retain is set without a Will"),
+        (V311, 0x10, f"{MQTT311} 42 0000 0000 0000", "MQTT 3.1.1 has no password without a user name"),
+        (V5, 0x10, f"{MQTT5} 02 0000 05 16 0002 0000 0000", NO_METHOD),
+        (V5, 0x20, "02 00 00", "the reserved CONNACK flags are set"),
+        (V5, 0x20, "00 00 04 16 0001 00", NO_METHOD),
+        (V5, 0x20, "01 87 00", "a refusing CONNACK says that a session is present"),
+        (V5, 0x36, "0001 61 0001 00", "QoS 3 does not exist"),
+        (V5, 0x38, "0001 61 00", "DUP is set on a PUBLISH with QoS 0"),
+        (V5, 0x30, "0000 00", "PUBLISH has neither a Topic Name nor a Topic Alias"),
+        (V5, 0x32, "0001 61 0000 00", "packet identifier 0 is not permitted"),
+        (V5, 0x82, "0001 00", "SUBSCRIBE has no Topic Filter"),
+        (V5, 0x82, "0001 00 0001 61 40", "reserved subscription options are set"),
+        (V5, 0x82, "0001 00 0001 61 03", "QoS 3 does not exist"),
+        (V5, 0x82, "0001 00 0001 61 30", "Retain Handling 3 does not exist"),
+        (V5, 0x82, "0001 00 000a 2473686172652f672f61 04", "No Local is set on a shared subscription"),
+        (V5, 0x90, "0001 00", "SUBACK has no reason code"),
+        (V5, 0xB0, "0001 00", "UNSUBACK has no reason code"),
+        (V5, 0xA2, "0001 00", "UNSUBSCRIBE has no Topic Filter"),
+        (V5, 0xF0, "18 00", "AUTH has no Authentication Method"),
+        (V311, 0x20, "00 06", "0x06 is no reason code of CONNACK"),
+        *(
+            (V5, first, f"{before} 03 {after}", f"0x03 is no reason code of {PacketType(first >> 4).name}")
+            for version, first, before, after, _ in REASON_CODES
+            if version == V5
+        ),
+    ],
+)
+def test_a_refusal_says_why(version: int, first: int, body: str, message: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode(first, bytes.fromhex(body), version)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("packet", "version", "message"),
+    [
+        (p.Connect(protocol_version=3), V5, "there is no protocol version 3 here; use 4 (MQTT 3.1.1) or 5"),
+        (p.Connect(authentication_data=b""), V5, "Authentication Data needs an Authentication Method"),
+        (p.Connect(password=b"p", protocol_version=4), V311, "MQTT 3.1.1 has no password without a user name"),
+        (p.Connect(will=p.Will(topic="a", qos=3)), V5, "there is no Will QoS 3"),
+        (
+            p.ConnAck(reason_code=FAILURE, session_present=True), V5,
+            "a refusing CONNACK cannot say that a session is present",
+        ),
+        (p.ConnAck(authentication_data=b""), V5, "Authentication Data needs an Authentication Method"),
+        (p.Publish("a", qos=3, packet_id=1), V5, "there is no QoS 3"),
+        (p.Publish("a", dup=True), V5, "DUP does not go with QoS 0"),
+        (p.Publish("a", packet_id=1), V5, "a PUBLISH with QoS 0 has no packet identifier"),
+        (p.Publish("+"), V5, "a Topic Name must not contain wildcards"),
+        (p.PubAck(0), V5, "a packet identifier is a number from 1 to 65,535"),
+        (p.Subscribe(1, ()), V5, "SUBSCRIBE needs at least one Topic Filter"),
+        (p.Subscribe(1, (p.Subscription("a", 3),)), V5, "QoS and Retain Handling are 0, 1 or 2"),
+        (p.Subscribe(1, (SHARED,)), V5, "No Local does not go with a shared subscription"),
+        (p.SubAck(1, ()), V5, "SUBACK needs a reason code for each Topic Filter"),
+        (p.UnsubAck(1, ()), V5, "UNSUBACK needs a reason code for each Topic Filter"),
+        (p.Unsubscribe(1, ()), V5, "UNSUBSCRIBE needs at least one Topic Filter"),
+        (p.Auth(), V311, "MQTT 3.1.1 has no AUTH packet"),
+        (p.Auth(ReasonCode.CONTINUE_AUTHENTICATION), V5, "AUTH needs an Authentication Method"),
+    ],
+)  # fmt: skip
+def test_what_is_not_sent_says_why(packet: p.Packet, version: int, message: str) -> None:
+    with pytest.raises(LocalProtocolError) as caught:
+        encode(packet, version)
+    assert str(caught.value) == message
 
 
 def test_the_protocol_of_a_connect_is_told_as_soon_as_it_is_there() -> None:

@@ -449,6 +449,16 @@ def test_a_last_word_that_does_not_fit_is_left_unsaid() -> None:
         assert connection.take_output() == b""
 
 
+def test_a_connection_ends_once_and_for_the_first_reason() -> None:
+    connection = server()
+    for expected in ([ConnectionClosed(ReasonCode.NOT_AUTHORIZED, "first", "timeout")], []):
+        connection.close(ReasonCode.NOT_AUTHORIZED, "first", "timeout")
+        connection.fail(ProtocolError("second"))
+        connection.close(ReasonCode.UNSPECIFIED_ERROR, "third", "us")
+        assert events(connection) == expected
+        assert connection.take_output() == b""
+
+
 # ---------------------------------------------------------------------------------------------- DISCONNECT
 
 

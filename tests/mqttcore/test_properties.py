@@ -180,6 +180,39 @@ def test_what_a_property_cannot_hold_is_not_written(packet: PacketType, name: st
 
 
 @pytest.mark.parametrize(
+    ("packet", "block", "message"),
+    [
+        (T.CONNECT, "02 17 02", "a property that is 0 or 1 has the value 2"),
+        (T.CONNECT, "03 21 0000", "a property that must not be 0 is 0"),
+        (T.PUBLISH, "03 23 0000", "Topic Alias 0 is not permitted"),
+        (T.PUBLISH, "04 08 0001 2b", "Response Topic: a Topic Name must not contain wildcards"),
+        (T.PUBACK, "01 2a", "property 0x2A is unknown or does not belong into this packet"),
+        (T.PUBACK, "06 1f 0000 1f 0000", "the property reason_string appears more than once"),
+        (T.PUBACK, "01", "the Property Length reaches past the end of the packet"),
+    ],
+)
+def test_a_refusal_says_why(packet: PacketType, block: str, message: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        read(packet, bytes.fromhex(block))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("packet", "name", "value", "message"),
+    [
+        (T.CONNACK, "maximum_qos", 2, "a property that is 0 or 1 has the value 2"),
+        (T.CONNECT, "receive_maximum", 0, "a property that must not be 0 is 0"),
+        (T.PUBLISH, "topic_alias", 0, "Topic Alias 0 is not permitted"),
+        (T.PUBLISH, "response_topic", "+", "Response Topic: a Topic Name must not contain wildcards"),
+    ],
+)
+def test_what_is_not_written_says_why(packet: PacketType, name: str, value: object, message: str) -> None:
+    with pytest.raises(LocalProtocolError) as caught:
+        write_properties(packet, fields(packet, **{name: value}))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
     "block",
     [
         "",  # no Property Length

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -146,6 +146,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def the_accounts_are_right(self) -> None:
         assert self.session.queued_bytes == sum(item.message.size for item in self.session.queue)
+        assert self.session.inflight_bytes == sum(item.message.size for item in self.session.inflight.values())
         assert self.session.pending == len(self.order) + len(self.session.queue)
         assert set(self.session.inflight) == {item.packet_id for item in self.order}
         assert self.session.backlog is bool(self.to_resend or self.session.queue)
@@ -188,6 +189,16 @@ def test_identifiers_go_round_past_those_in_use() -> None:
         [item] = under_way(made, 1)
         assert item.packet_id not in (first.packet_id, second.packet_id, 70)
         assert made.acknowledged(item.packet_id) is item
+
+
+def test_a_message_has_no_identifier_before_it_is_sent() -> None:
+    made = session(quota=1)
+    one, two = (Delivery(delivery(qos).message, qos, False, identifiers=(3,)) for qos in (1, 2))
+    assert made.enqueue(one)
+    assert made.enqueue(two)
+    assert everything(made) == [one]
+    assert (one.packet_id, one.awaiting, one.identifiers) == (1, Awaiting.PUBACK, (3,))
+    assert (two.packet_id, two.awaiting, two.identifiers) == (0, Awaiting.NOTHING, (3,))
 
 
 def test_there_is_an_identifier_even_when_all_but_one_are_in_use() -> None:
@@ -292,6 +303,7 @@ def test_the_queue_has_bounds_and_what_has_been_sent_is_outside_them() -> None:
     count=st.integers(1, 4),
     steps=st.lists(st.tuples(st.integers(0, 1100), st.sampled_from([0.0, 2.0, float("inf")]), st.integers(0, 2))),
 )
+@example(drop_oldest=True, count=4, steps=[(300, float("inf"), 0)] * 3 + [(1000, float("inf"), 0)])  # three go for one
 def test_what_a_full_queue_keeps(drop_oldest: bool, count: int, steps: list[tuple[int, float, int]]) -> None:
     """It is the longest end of what was to wait that is within the bounds and leaves out no more than may go."""
     made = session(maximum_queued_messages=count, maximum_queued_bytes=1024, drop_oldest=drop_oldest)
@@ -330,7 +342,8 @@ def test_clear_forgets_everything() -> None:
     made.accept(9)
     made.requests.add(50)
     made.clear()
-    assert (made.pending, made.queued_bytes, made.backlog, made.requests) == (0, 0, False, set())
+    assert (made.pending, made.queued_bytes, made.inflight_bytes) == (0, 0, 0)
+    assert (made.backlog, made.requests) == (False, set())
     assert made.accept(9)
     assert made.resume(5) == []
     assert everything(made) == []

@@ -153,6 +153,45 @@ def test_what_a_field_cannot_hold_is_not_written(write: Writer, value: object) -
         write(value)
 
 
+@pytest.mark.parametrize(
+    ("read", "hexadecimal", "message"),
+    [
+        (wire.read_byte, "", "the packet ends inside a field"),
+        (wire.read_two_bytes, "00", "the packet ends inside a Two Byte Integer"),
+        (wire.read_four_bytes, "000000", "the packet ends inside a Four Byte Integer"),
+        (wire.read_variable_byte_integer, "8000", "a Variable Byte Integer is longer than it needs to be"),
+        (wire.read_variable_byte_integer, "80808080", "a Variable Byte Integer has more than four bytes"),
+        (wire.read_variable_byte_integer, "80", "the packet ends inside a Variable Byte Integer"),
+        (wire.read_binary, "00", "the packet ends inside the length of a field"),
+        (wire.read_binary, "0001", "a field's length reaches past the end of the packet"),
+        (wire.read_string, "0001ff", "a string is not well-formed UTF-8"),
+        (wire.read_string, "000100", "a string holds the character U+0000"),
+    ],
+)
+def test_a_refusal_says_why(read: Reader, hexadecimal: str, message: str) -> None:
+    data = bytes.fromhex(hexadecimal)
+    with pytest.raises(MalformedPacket) as caught:
+        read(data, 0, len(data))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("write", "value", "message"),
+    [
+        (wire.write_two_bytes, 65_536, "65536 does not fit into 2 byte(s)"),
+        (wire.write_four_bytes, -1, "-1 does not fit into 4 byte(s)"),
+        (wire.write_variable_byte_integer, -1, "-1 does not fit into a Variable Byte Integer"),
+        (wire.write_binary, bytes(65_536), "a field of 65536 bytes is over the limit of 65,535"),
+        (wire.write_string, "\0", "a string must not hold the character U+0000"),
+        (wire.write_string, "\ud800", "a string must not hold surrogates (U+D800 to U+DFFF)"),
+    ],
+)
+def test_what_is_not_written_says_why(write: Writer, value: object, message: str) -> None:
+    with pytest.raises(LocalProtocolError) as caught:
+        write(value)
+    assert str(caught.value) == message
+
+
 def test_the_longest_fields() -> None:
     for value in (b"x" * 65_535, b""):
         assert wire.read_binary(wire.write_binary(value), 0, 65_537) == (value, 2 + len(value))

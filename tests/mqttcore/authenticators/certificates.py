@@ -74,12 +74,15 @@ def issue(
     kind: str = "EC",
     extensions: Sequence[ExtensionType] = (),
     critical: bool = False,
+    number: int | None = None,
     validity: tuple[dt.datetime, dt.datetime] = (NOW - DAY, NOW + 30 * DAY),
 ) -> Identity:
     """A certificate, self-signed without an issuer; the key is of `kind` and of its subject's own unless given."""
     own = own or key(kind, hash(subject))
     issuer_name = issuer.certificate.subject if issuer else dn(subject)
-    builder = CertificateBuilder(issuer_name, dn(subject), own.public_key(), random_serial_number(), *validity)
+    builder = CertificateBuilder(
+        issuer_name, dn(subject), own.public_key(), number or random_serial_number(), *validity
+    )
     for extension in extensions:
         builder = builder.add_extension(extension, critical)
     signing = issuer.key if issuer else own

@@ -208,10 +208,10 @@ def test_any_verdicts_in_a_row(verdicts: list[Verdict], method: str | None) -> N
     elif down:
         assert found.verdict == Unavailable(f"m{down[0]}: down")
     elif method is not None:
-        assert isinstance(found.verdict, Denied)
-        assert found.verdict.reason_code is ReasonCode.BAD_AUTHENTICATION_METHOD
+        message = "no method handles this Authentication Method"
+        assert found.verdict == Denied(message, ReasonCode.BAD_AUTHENTICATION_METHOD)
     else:
-        assert isinstance(found.verdict, NotRelevant)
+        assert found.verdict == NotRelevant("no method is relevant to these credentials")
 
 
 def test_the_same_authenticator_serves_many_at_once() -> None:

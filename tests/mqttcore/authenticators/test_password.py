@@ -80,7 +80,7 @@ def test_a_check_that_fails_is_no_judgement() -> None:
 
 
 def test_without_users() -> None:
-    with pytest.raises(ValueError, match="at least one user"):
+    with pytest.raises(ValueError, match=r"^there must be at least one user$"):
         password({})
 
 

@@ -36,6 +36,16 @@ class TestIdentifiers:
         assert len({*assigned}) == 50
         assert {*net.broker.sessions} == {*assigned}
 
+    @pytest.mark.conformance("MQTT-3.2.2-16")
+    def test_an_identifier_that_a_client_has_chosen_is_assigned_to_no_other(self) -> None:
+        first = Network().connect().connack.assigned_client_identifier
+        assert first is not None
+        net = Network()  # whose broker has the same seed
+        net.connect(first)
+        assigned = net.connect().connack.assigned_client_identifier
+        assert assigned is not None
+        assert sorted(net.broker.sessions) == sorted([first, assigned])
+
     @pytest.mark.conformance("MQTT-3.1.3-7")
     def test_the_assigned_identifier_is_the_clients_from_then_on(self) -> None:
         net = Network()

@@ -42,7 +42,7 @@ from mqttcore.auth import (
     Unavailable,
 )
 from mqttcore.broker import Broker, Close, Flush, Link, Perform, Policy, Transport
-from mqttcore.broker.distribution import Target
+from mqttcore.broker.distribution import MAXIMUM_REMEMBERED_PROPERTIES, Target
 from mqttcore.codec import encode, frame
 from mqttcore.limits import Limits
 from mqttcore.testing.malformed import malformed_packets
@@ -280,6 +280,17 @@ def test_what_is_remembered_of_topics_is_bounded_however_many_subscribe() -> Non
         net.connect("late").subscribe(f"+/{turn}")  # every route is out of date
         assert sum(isinstance(each, Target) for each in gc.get_objects()) <= 100
         assert all(subscriber.payloads() == [b""] * 200 for subscriber in subscribers)
+
+
+def test_what_is_remembered_of_properties_is_bounded() -> None:
+    net = Network()
+    a, b = net.connects("a", "b")
+    b.subscribe("t")
+    for number in range(MAXIMUM_REMEMBERED_PROPERTIES + 10):
+        a.publish("t", content_type=str(number))
+    assert len(net.broker._distributor._plain) <= MAXIMUM_REMEMBERED_PROPERTIES
+    types = [packet.content_type for packet in b.take(Publish)]
+    assert types == [str(number) for number in range(MAXIMUM_REMEMBERED_PROPERTIES + 10)]
 
 
 def authorize(principal: Principal, action: Action, what: str) -> bool:

@@ -6,13 +6,15 @@ from typing import TypeVar
 from unittest.mock import patch
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given, settings
 
 from mqttcore import Connect, Limits, PubAck, PubComp, Publish, PubRec, PubRel, Subscribe, Subscription
 from mqttcore.auth import Action, Principal
 from mqttcore.broker import Broker, Close, Flush, Link, Policy, Report, Transport
+from mqttcore.broker.reports import Disconnected
 from mqttcore.codec import encode
-from mqttcore.codes import V5, V311
+from mqttcore.codes import V5, V311, ReasonCode
 from mqttcore.limits import UNLIMITED_EXPIRY
 
 T = TypeVar("T")
@@ -166,3 +168,32 @@ def test_the_short_cut_is_indistinguishable_from_the_general_path(data: st.DataO
         index = data.draw(st.integers(0, len(versions) - 1))
         script.append((index, data.draw(traffic(versions[index])), data.draw(st.booleans())))
     assert run(True, versions, limits, aliases, script) == run(False, versions, limits, aliases, script)
+
+
+@pytest.mark.parametrize(
+    ("version", "broken"),
+    [
+        (V5, "30 05 0003 612f62"),  # without a Property Length
+        (V5, "32 07 0003 612f62 0001"),
+        (V5, "30 08 0003 612f62 02 7f00"),  # an unknown property
+        (V5, "30 0a 0003 612f62 04 01000100"),  # one property twice
+        # a Topic Name that reaches into what comes next
+        (V5, "30 02 0003 612f62 00"),
+        (V311, "30 02 0003 612f62 00"),
+        (V311, "32 02 0003 612f62 0001"),
+    ],
+)
+def test_what_is_malformed_about_a_topic_that_is_known_ends_the_connection(version: int, broken: str) -> None:
+    subscribe = encode(Subscribe(9, (Subscription("a/b"),)), version)
+    good = encode(Publish("a/b", b"good"), version)
+    script = [(0, subscribe, True), (0, good + good + bytes.fromhex(broken) + good, True)]
+    seen = run(True, [version], Limits(), 0, script)
+    assert seen == run(False, [version], Limits(), 0, script)
+    [end] = [event for event in seen if isinstance(event, Disconnected)]
+    assert end.reason_code in (ReasonCode.MALFORMED_PACKET, ReasonCode.PROTOCOL_ERROR)
+    assert sum(output.count(good) for _, output in taken(seen)) == 2
+
+
+def taken(seen: list[object]) -> list[tuple[str, bytes]]:
+    """The outputs among what `run` has seen."""
+    return [item for item in seen if isinstance(item, tuple) and isinstance(item[-1], bytes)]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqttcore import Connect, Disconnect, Publish, ReasonCode, Subscribe
+from mqttcore import Connect, Disconnect, Publish, ReasonCode, Subscribe, wire
 from mqttcore.codec import encode
 from tests.mqttcore.broker.support import Network, subscription
 
@@ -30,6 +30,24 @@ def test_a_message_that_is_too_large_is_dropped(qos: int, excess: int) -> None:
     assert other.payloads() == [b"before", payload, b"after"]
     assert net.broker.sessions["b"].pending == 0
     assert net.broker.counters.too_large_dropped == (excess > 0)
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_message_that_no_packet_can_hold_with_what_is_added_for_a_client_is_dropped(
+    qos: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = Network()
+    b, other = net.connects("b", "other")
+    b.subscribe("t", identifier=1)
+    other.subscribe("t")
+    monkeypatch.setattr(wire, "VARIABLE_BYTE_MAXIMUM", 300)  # instead of 256 MiB
+    payload = b"x" * (302 - size_of(Publish("t", qos=qos, packet_id=1 if qos else None)))
+    net.publish("t", payload, qos=qos)
+    net.publish("t", b"after", qos=qos)
+    assert b.payloads() == [b"after"]
+    assert other.payloads() == [payload, b"after"]
+    assert net.broker.sessions["b"].pending == 0
+    assert net.broker.counters.too_large_dropped == 1
 
 
 def test_those_that_waited_are_dropped_for_a_client_that_returns_with_less_room() -> None:
