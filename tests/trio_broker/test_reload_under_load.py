@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 import yaml
 
@@ -209,6 +210,7 @@ async def newcomers(site: Site, round_: int) -> None:
             pass
 
 
+@pytest.mark.timeout(200 + 10 * RELOADS)
 async def test_nothing_is_lost_and_nobody_leaves(tmp_path: Path) -> None:
     site, log = Site(tmp_path), Log()
     site.write(0)
