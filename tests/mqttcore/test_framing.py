@@ -135,10 +135,12 @@ def _length(value: int) -> bytes:
     return out + bytes((value,))
 
 
-def test_of_a_frame_that_is_too_large_only_the_preview_is_waited_for() -> None:
+@pytest.mark.parametrize("before", [0, 9])
+def test_of_a_frame_that_is_too_large_only_the_preview_is_waited_for(before: int) -> None:
     buffer = FrameBuffer(10)
     buffer.preview = 4
-    buffer.feed(b"\x10\xff\x7fab")
+    buffer.feed(b"\xc0\x00" * before + b"\x10\xff\x7fab")
+    assert [buffer.next_frame() for _ in range(before)] == [(0xC0, b"")] * before
     assert buffer.next_frame() is None
     buffer.feed(b"c")
     assert buffer.next_frame() is None

@@ -104,6 +104,7 @@ def test_before_connect_is_accepted_its_own_bound_holds() -> None:
     assert tell(waiting, large) == []
     waiting.send(p.ConnAck(), 0.0)
     assert events(waiting) == [large]
+    assert Connection(CLIENT, limits, 0.0).frames.maximum == 5000
 
 
 # -------------------------------------------------------------------------------------------- Receive Maximum
@@ -430,7 +431,7 @@ def test_a_server_that_takes_no_pingreq() -> None:
     pinging.handle_timeout(20.0)
     [closed] = events(pinging)
     assert isinstance(closed, ConnectionClosed)
-    assert closed.reason_code is ReasonCode.PACKET_TOO_LARGE
+    assert (closed.by, closed.reason_code) == ("us", ReasonCode.PACKET_TOO_LARGE)
 
 
 @pytest.mark.parametrize("role", Role)

@@ -88,6 +88,7 @@ def standing(username: str | None, method: str = METHOD) -> Standing:
 )
 def test_a_device_stays_while_it_is_enabled(devices: Mapping[str, bool], reason: str | None) -> None:
     assert enrolled_in(devices)(standing("thermostat"), NOW.timestamp()) == reason
+    assert enrolled_in(devices)(standing(""), NOW.timestamp()) == NO_NAME
 
 
 @pytest.mark.parametrize("method", ["", "Custom", "ServiceAccountToken", "Password"])

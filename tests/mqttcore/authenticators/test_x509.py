@@ -518,6 +518,7 @@ def test_what_cannot_be_trusted(pem: bytes, message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is looked at
         trust_anchors(pem)
     assert message in str(caught.value)
+    assert not str(caught.value).endswith("None")
     assert "\n" not in str(caught.value)
 
 
