@@ -200,6 +200,7 @@ def test_what_the_server_does_not_support(limits: Limits, packet: p.Publish, cod
     assert tell(client(limits=limits), packet) == [packet]  # these bind clients only
     old = server(p.Connect(protocol_version=V311), p.ConnAck(), limits)
     if not packet.subscription_identifiers:
+        assert tell(server(), packet) == [packet]  # without a limit
         assert len(tell(old, packet)) == 1
         assert (old.connected, old.take_output()) == (False, b"")
 
