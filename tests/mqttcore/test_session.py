@@ -201,6 +201,15 @@ def test_a_message_has_no_identifier_before_it_is_sent() -> None:
     assert (two.packet_id, two.awaiting, two.identifiers) == (0, Awaiting.NOTHING, (3,))
 
 
+def test_nothing_is_sent_before_there_is_a_connection() -> None:
+    made = Session(Limits())
+    made.enqueue(delivery())
+    assert everything(made) == []
+    assert not made.has_quota
+    made.resume(1)
+    assert len(everything(made)) == 1
+
+
 def test_there_is_an_identifier_even_when_all_but_one_are_in_use() -> None:
     made = session()
     made.requests.update(set(range(1, 65_536)) - {40_000})
