@@ -1,7 +1,7 @@
 """From what manifests say to what the core runs: authenticators, rules, limits."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -141,7 +141,11 @@ def _method(settings: MethodSettings, verification: TokenVerification) -> Authen
 
 def anchors(settings: X509Settings) -> TrustAnchors:
     """The certificates that a method X509 trusts."""
-    return trust_anchors(settings.trusted_ca_pem)
+    return _trust_anchors(settings.trusted_ca_pem)
+
+
+# The method, the review of those who are connected and the handshake of each port ask for the same ones.
+_trust_anchors = lru_cache(maxsize=4)(trust_anchors)
 
 
 _PACKET_SIZES = {

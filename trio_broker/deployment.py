@@ -8,7 +8,6 @@ from typing import final
 import trio
 from attrs import evolve, frozen
 
-from mqttcore.authenticators.effects import HttpServer
 from mqttcore.broker import Policy
 from trio_broker import assembly
 from trio_broker.effects import Performer
@@ -18,7 +17,7 @@ from trio_broker.listeners import Listener, close_listeners, open_listeners
 from trio_broker.logs import EventLog
 from trio_broker.port_tls import PortTls, renew_certificates
 from trio_broker.profiles import PROFILES
-from trio_broker.resources import Configuration, CustomSettings, Loaded, Port, Problem
+from trio_broker.resources import Configuration, Loaded, Port, Problem
 from trio_broker.running import NOTHING, Difference, Running, difference, follow
 from trio_broker.server import Server
 from trio_broker.settings import Settings
@@ -134,7 +133,7 @@ class Deployment:
                 server.log.write("warning", "manifest_warning", reason=str(warning))
         self._warnings = {evolve(warning, line=0) for warning in loaded.warnings}
         self._change(prepared, listeners, server)
-        await self._performer.keep(_custom_servers(loaded.configuration))
+        await self._performer.keep(loaded.configuration.custom_servers)
 
     async def keep_certificates(self, log: EventLog) -> None:
         """Renew automatic certificates when they are due."""
@@ -239,13 +238,3 @@ def _outcome(before: Configuration, after: Configuration) -> str:
 
 def _context(certificate: PortTls | None) -> ssl.SSLContext | None:
     return None if certificate is None else certificate.context
-
-
-def _custom_servers(configuration: Configuration) -> set[HttpServer]:
-    return {
-        method.server
-        for port in configuration.ports
-        if port.authentication is not None
-        for method in port.authentication.methods
-        if isinstance(method, CustomSettings)
-    }

@@ -15,7 +15,7 @@ import pytest
 from attrs import frozen
 
 from tests.processes import DEADLINE, ROOT
-from tests.trio_broker.test_custom_end_to_end import free_port
+from tests.trio_broker.deployments import free_port
 
 pytestmark = pytest.mark.interop
 

@@ -14,8 +14,8 @@ from attrs import frozen
 from mqttcore import V5, V311, Connect, Publish, ReasonCode, Subscription, Will
 from mqttcore.authenticators.service_account import METHOD
 from tests.processes import ROOT
+from tests.trio_broker.deployments import free_port
 from tests.trio_broker.test_cli_run import Process, started
-from tests.trio_broker.test_custom_end_to_end import free_port
 from trio_broker.client import Client, ClientError, open_client
 from trio_broker.tokens.issuer import LocalIssuer
 

@@ -1,12 +1,9 @@
 """The command with a manifest, a custom server that is somebody else's, and clients: from YAML to CONNACK."""
 
-import itertools
-import os
-import socket
 import time
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from attrs import frozen
 
 from mqttcore import Connect, Publish, ReasonCode
 from tests.trio_broker.custom_server import NAME, CustomServer, Site, custom_server, fails, passes
+from tests.trio_broker.deployments import free_port
 from tests.trio_broker.test_cli_run import Process, started
 from trio_broker.client import ClientError, open_client
 
@@ -46,23 +44,6 @@ spec:
     - port: {port}
       authenticationRef: custom
 """
-
-
-def free_port() -> int:
-    [port] = free_ports(1)
-    return port
-
-
-def free_ports(count: int) -> list[int]:
-    # Below those that the system gives out by itself: nobody takes them until the broker does.
-    ports: list[int] = []
-    for port in itertools.count(20_000 + os.getpid() % 10_000):
-        with suppress(OSError):
-            socket.create_server(("127.0.0.1", port)).close()
-            ports.append(port)
-            if len(ports) == count:
-                break
-    return ports
 
 
 @pytest.fixture

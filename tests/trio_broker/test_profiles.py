@@ -26,9 +26,9 @@ from mqttcore.packets import (
     Subscription,
     Will,
 )
+from tests.trio_broker.deployments import free_port
 from tests.trio_broker.support import Peer, running
 from tests.trio_broker.test_cli_run import started
-from tests.trio_broker.test_custom_end_to_end import free_port
 from trio_broker.assembly import limits_of
 from trio_broker.cli import main
 from trio_broker.errors import ConfigurationError

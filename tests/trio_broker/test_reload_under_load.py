@@ -20,8 +20,8 @@ import yaml
 
 from mqttcore import Connect, Publish, ReasonCode, Subscription
 from mqttcore.authenticators.service_account import METHOD
+from tests.trio_broker.deployments import free_port
 from tests.trio_broker.test_cli_run import Process, started
-from tests.trio_broker.test_custom_end_to_end import free_ports
 from trio_broker.client import Client, ClientError, open_client
 from trio_broker.pki import LocalAuthority
 from trio_broker.tokens.issuer import LocalIssuer
@@ -40,7 +40,7 @@ class Site:
         self.file = directory / "site.yaml"
         self.authority = LocalAuthority.create(time.time())
         self.issuer = LocalIssuer(directory / "issuer")
-        self.plain, self.secure, *self.passing = free_ports(4)
+        self.plain, self.secure, *self.passing = (free_port() for _ in range(4))
 
     def write(self, round_: int) -> None:
         """The manifests of a round: another certificate, another method in front, another port beside."""

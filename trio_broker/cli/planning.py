@@ -1,35 +1,10 @@
-"""From a configuration to what is to run."""
+"""From a deployment to what is to run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from trio_broker.cli.serving import Plan, Reload, Task
 from trio_broker.deployment import Deployment
-from trio_broker.https import Address
-from trio_broker.resources import METHOD_NAMES, Configuration, Port, Problem
-from trio_broker.settings import Settings
-from trio_broker.tokens import Tokens
-
-
-def deploy(
-    configuration: Configuration,
-    *,
-    profile: str,
-    settings: Settings,
-    bind: Sequence[str],
-    tokens: Tokens | None,
-    resolve: Mapping[Address, Address],
-    elsewhere: str = "",
-    warnings: Sequence[Problem] = (),
-) -> Deployment:
-    """A deployment that has the configuration's ports open; `elsewhere` and `warnings` as in Deployment.
-
-    Raises ConfigurationError; nothing is left open then.
-    """
-    deployment = Deployment(
-        profile=profile, settings=settings, bind=bind, tokens=tokens, resolve=resolve, elsewhere=elsewhere
-    )
-    deployment.start(configuration, warnings)
-    return deployment
+from trio_broker.resources import METHOD_NAMES, Port
 
 
 def plan(

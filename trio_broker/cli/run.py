@@ -127,19 +127,19 @@ def _by_manifests(
     if given := ports.given():
         raise click.UsageError(f"{given[0]} does not go with manifests, which say what is listened on")
     # Imported here, so that a broker without manifests does not carry cryptography, YAML and HTTP in memory.
-    from trio_broker.cli.planning import deploy, plan
+    from trio_broker.cli.planning import plan
+    from trio_broker.deployment import Deployment
 
     seen = signature(manifests.sources())  # before they are read
     configuration, warnings = manifests.configuration_and_warnings()
-    deployment = deploy(
-        configuration,
-        warnings=warnings,
+    deployment = Deployment(
         profile=profile,
         settings=settings,
         bind=bind,
         tokens=manifests.tokens,
         resolve={(item.host, item.port): (item.address, item.address_port) for item in manifests.resolve},
     )
+    deployment.start(configuration, warnings)
     apply = partial(deployment.reload, manifests.load)
     return plan(deployment, reload=Reload(apply=apply, sources=manifests.sources, seen=seen, watch=watch))
 

@@ -11,9 +11,10 @@ import jwt
 import trio
 
 from trio_broker.cli import typed
-from trio_broker.cli.planning import deploy, plan
+from trio_broker.cli.planning import plan
 from trio_broker.cli.profile_option import profile_option
 from trio_broker.cli.serving import raise_file_limit, run_plan
+from trio_broker.deployment import Deployment
 from trio_broker.errors import ConfigurationError
 from trio_broker.logs import EventLog, Level
 from trio_broker.pki_files import CHAIN_FILE, PRIVATE, ROOTS_FILE, client_certificate, open_authority, write_file
@@ -124,8 +125,7 @@ def up(
         client_certificate(certificate, key, ACCOUNT, authority, now)
         token = _TokenFile(directory)
         token.refresh()
-        deployment = deploy(
-            _configuration(authority.roots_pem),
+        deployment = Deployment(
             profile=profile,
             settings=wanted_limits,
             bind=(),
@@ -133,6 +133,7 @@ def up(
             resolve={},
             elsewhere="manifests of your own and `trio-broker run`",
         )
+        deployment.start(_configuration(authority.roots_pem))
         planned = plan(deployment, tasks=[token.keep], epilogue=_epilogue(directory))
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None

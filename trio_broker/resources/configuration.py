@@ -270,3 +270,14 @@ class Configuration:
     broker: BrokerSettings = BrokerSettings()
     devices: Mapping[str, bool] = field(factory=lambda: MappingProxyType({}))
     authorizations: Mapping[tuple[str, str], Authorization] = field(factory=lambda: MappingProxyType({}))
+
+    @property
+    def custom_servers(self) -> set[HttpServer]:
+        """The servers that the ports' methods Custom ask."""
+        return {
+            method.server
+            for port in self.ports
+            if port.authentication is not None
+            for method in port.authentication.methods
+            if isinstance(method, CustomSettings)
+        }

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from trio_broker.resources.configuration import Configuration
 from trio_broker.resources.document import parse
-from trio_broker.resources.files import list_sources, read_manifests, read_stand_ins
+from trio_broker.resources.files import read_manifests, read_stand_ins
 from trio_broker.resources.identity import Kind
 from trio_broker.resources.problems import Place, Problem, Problems
 from trio_broker.resources.resolve import resolve
@@ -17,15 +17,11 @@ from trio_broker.resources.resources import Resources
 
 @frozen
 class Loaded:
-    """What came of a set of manifests: a configuration, or problems; and warnings either way.
-
-    `sources` are the paths that decided it, as `list_sources` gave them before they were read.
-    """
+    """What came of a set of manifests: a configuration, or problems; and warnings either way."""
 
     configuration: Configuration | None
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
-    sources: tuple[Path, ...] = ()
 
 
 def load(
@@ -44,8 +40,6 @@ def load(
     problems = Problems()
     resources = Resources(problems)
     paths = list(paths)
-    configmaps, secrets = configmaps or {}, secrets or {}
-    sources = list_sources(paths, (*configmaps.values(), *secrets.values()))
     complete = True
     for name, content in read_manifests(paths, problems):
         documents, whole = parse(content, name, problems)
@@ -55,7 +49,7 @@ def load(
     stand_ins = {
         (kind, name): bundle
         for kind, given in ((Kind.CONFIG_MAP, configmaps), (Kind.SECRET, secrets))
-        for name, bundle in read_stand_ins(kind, given, problems).items()
+        for name, bundle in read_stand_ins(kind, given or {}, problems).items()
     }
     configuration = resolve(
         resources,
@@ -65,4 +59,4 @@ def load(
         problems=problems,
         origin=Place(str(paths[0]) if paths else "manifests"),
     )
-    return Loaded(configuration, problems.problems, problems.warnings, sources)
+    return Loaded(configuration, problems.problems, problems.warnings)

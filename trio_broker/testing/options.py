@@ -169,11 +169,8 @@ def custom_endpoints(configuration: Configuration) -> set[tuple[str, int]]:
     """Name and port of each custom server."""
     return {
         (parts.hostname or "", parts.port or 443)
-        for port in configuration.ports
-        if port.authentication is not None
-        for method in port.authentication.methods
-        if isinstance(method, CustomSettings)
-        for parts in [urlsplit(method.server.url)]
+        for server in configuration.custom_servers
+        for parts in [urlsplit(server.url)]
     }
 
 

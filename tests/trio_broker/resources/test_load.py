@@ -35,6 +35,7 @@ from trio_broker.resources import (
     RotationPolicy,
     ServiceAccountTokenSettings,
     X509Settings,
+    list_sources,
     load,
 )
 from trio_broker.resources.files import MAXIMUM_BUNDLE_BYTES
@@ -71,14 +72,11 @@ class TestSources:
         (mount / "to.come").symlink_to("..data/to.come")
         write(bundle, tls_key="x", tls_crt="x")
         missing = tmp_path / "missing"
-        loaded = load(
-            [manifests / "b.yml", manifests, missing, manifests],
-            configmaps={"client-ca": mount, "other": missing / "ca.pem"},
-            secrets={"server-tls": bundle},
-            now=NOW,
-        )
+        given = [manifests / "b.yml", manifests, missing, manifests]
+        configmaps, secrets = {"client-ca": mount, "other": missing / "ca.pem"}, {"server-tls": bundle}
+        loaded = load(given, configmaps=configmaps, secrets=secrets, now=NOW)
         assert loaded.configuration is None
-        assert loaded.sources == (
+        assert list_sources(given, (*configmaps.values(), *secrets.values())) == (
             manifests / "b.yml",
             manifests,
             manifests / "a.yaml",
@@ -95,12 +93,12 @@ class TestSources:
         write(tmp_path, a_yaml=TLS, b_yaml=server_tls())
         loaded = load([tmp_path], now=NOW)
         assert loaded.problems == ()
-        assert loaded.sources == (tmp_path, tmp_path / "a.yaml", tmp_path / "b.yaml")
+        assert list_sources([tmp_path], []) == (tmp_path, tmp_path / "a.yaml", tmp_path / "b.yaml")
 
     def test_a_file_more_than_are_read_is_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("trio_broker.resources.files.MAXIMUM_FILES", 2)
         write(tmp_path, **{f"{number}_yaml": "" for number in range(5)})
-        assert [path.name for path in load([tmp_path], now=NOW).sources[1:]] == ["0.yaml", "1.yaml", "2.yaml"]
+        assert [path.name for path in list_sources([tmp_path], [])[1:]] == ["0.yaml", "1.yaml", "2.yaml"]
 
 
 def told(*paths: Path) -> list[str]:
