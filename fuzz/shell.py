@@ -372,7 +372,7 @@ class Shell:
             assert session.client_id == client_id
             assert session.link is None or session.link.session is session
             assert len(session.queue) <= LIMITS.maximum_queued_messages
-            assert len(session.inflight) <= LIMITS.inflight_maximum
-            assert session.queued_bytes == sum(delivery.message.size for delivery in session.queue)
+            assert len(session.inflight) + len(session.releasing) <= LIMITS.inflight_maximum
+            assert session.queued_bytes == sum(message.size for message, _ in session.queue)
             assert session.queued_bytes <= LIMITS.maximum_queued_bytes
             assert len(session.subscriptions) <= LIMITS.maximum_subscriptions

@@ -24,7 +24,7 @@ from mqttcore.errors import LocalProtocolError, PacketTooLarge, ProtocolError
 from mqttcore.events import ConnectionClosed
 from mqttcore.limits import Limits
 from mqttcore.message import message_from
-from mqttcore.session import Delivery, Session
+from mqttcore.session import Session, Terms
 from mqttcore.states import CLIENT
 
 MAXIMUM_REQUESTS = 1000
@@ -68,7 +68,8 @@ class Client:
         self._has_state = session is not None and not connect.clean_start
         self.session = Session(limits) if session is None else session
         self._events: deque[Event] = deque()
-        pending = (*self.session.inflight.values(), *self.session.queue)
+        pending = [terms for _, terms in (*self.session.inflight.values(), *self.session.queue)]
+        pending += self.session.releasing.values()
         self._published = max((item.owner.number for item in pending if isinstance(item.owner, _Outgoing)), default=0)
         self._now = now
         self.connection.send(connect, now)
@@ -139,9 +140,8 @@ class Client:
         encode(evolve(publish, packet_id=1), self.connection.version)
         self._published += 1
         message = message_from(publish, now)
-        if not self.session.enqueue(
-            Delivery(message, publish.qos, publish.retain, owner=_Outgoing(self._published, publish))
-        ):
+        terms = Terms(publish.qos, publish.retain, owner=_Outgoing(self._published, publish))
+        if not self.session.enqueue((message, terms)):
             raise LocalProtocolError("too many messages wait for the server", ReasonCode.QUOTA_EXCEEDED)
         self._pump(now)
         return self._published
@@ -213,22 +213,23 @@ class Client:
         session = self.session
         while self.connection.connected:
             while (expired := session.take_expired(now)) is not None:
-                self._lost(expired)
-            delivery = session.next_publish(now)
-            if delivery is None:  # the quota is used up, for publications alone [MQTT-3.3.4-8] [MQTT-4.9.0-3]
+                self._lost(expired[1])
+            sending = session.next_publish(now)
+            if sending is None:  # the quota is used up, for publications alone [MQTT-3.3.4-8] [MQTT-4.9.0-3]
                 return
-            outgoing = delivery.owner
+            packet_id, (message, terms), dup = sending
+            outgoing = terms.owner
             assert isinstance(outgoing, _Outgoing)
-            publish = evolve(outgoing.publish, packet_id=delivery.packet_id, dup=delivery.dup)
-            if delivery.dup:
+            publish = evolve(outgoing.publish, packet_id=packet_id, dup=dup)
+            if dup:
                 publish = evolve(publish, topic_alias=None)  # it belonged to the earlier connection
-            if delivery.message.expires_at != inf:
-                remaining = max(0, round(delivery.message.expires_at - now))
-                publish = evolve(publish, message_expiry_interval=remaining)
+            expires_at = message.heading.expires_at
+            if expires_at != inf:
+                publish = evolve(publish, message_expiry_interval=max(0, round(expires_at - now)))
             try:
                 self.connection.send(publish, now)
             except LocalProtocolError as error:  # what a new connection's server does not take
-                session.drop(delivery)
+                session.drop(packet_id)
                 self._events.append(Delivered(outgoing.number, error.reason_code))
 
     # ------------------------------------------------------------------------------------------------ the events
@@ -250,12 +251,10 @@ class Client:
                 self._delivered(session.acknowledged(event.packet_id), event.reason_code, now)
                 return
             case p.PubRec():
-                delivery = session.inflight.get(event.packet_id)
-                answer = session.received(event.packet_id, event.reason_code)
-                if answer is not None:
-                    self._answer(answer, now)  # [MQTT-4.6.0-4]
-                elif event.packet_id not in session.inflight:
-                    self._delivered(delivery, event.reason_code, now)
+                if event.reason_code.is_failure:
+                    self._delivered(session.refused(event.packet_id), event.reason_code, now)
+                else:
+                    self._answer(session.received(event.packet_id), now)  # [MQTT-4.6.0-4]
                 return
             case p.PubRel():
                 self._answer(session.released(event.packet_id), now)
@@ -275,8 +274,10 @@ class Client:
             self.connection.fail(ProtocolError("the server has a session that this client knows nothing of"))
             return False
         if not connack.session_present:  # [MQTT-3.1.2-4] [MQTT-3.2.2-5]
-            for delivery in session.inflight.values():
-                self._lost(delivery)
+            for _, terms in session.inflight.values():
+                self._lost(terms)
+            for terms in session.releasing.values():
+                self._lost(terms)
             waiting = list(session.queue)
             session.clear()
             for delivery in waiting:  # never sent: these are publications still to come
@@ -294,13 +295,13 @@ class Client:
         except PacketTooLarge as error:  # a server that takes no packet of four bytes cannot be served
             self.connection.close(error.reason_code, str(error), "us")
 
-    def _lost(self, delivery: Delivery) -> None:
-        assert isinstance(delivery.owner, _Outgoing)
-        self._events.append(Delivered(delivery.owner.number, ReasonCode.UNSPECIFIED_ERROR))
+    def _lost(self, terms: Terms) -> None:
+        assert isinstance(terms.owner, _Outgoing)
+        self._events.append(Delivered(terms.owner.number, ReasonCode.UNSPECIFIED_ERROR))
 
-    def _delivered(self, delivery: Delivery | None, reason_code: ReasonCode, now: float) -> None:
-        if delivery is None:
+    def _delivered(self, terms: Terms | None, reason_code: ReasonCode, now: float) -> None:
+        if terms is None:
             return
-        assert isinstance(delivery.owner, _Outgoing)
-        self._events.append(Delivered(delivery.owner.number, reason_code))
+        assert isinstance(terms.owner, _Outgoing)
+        self._events.append(Delivered(terms.owner.number, reason_code))
         self._pump(now)

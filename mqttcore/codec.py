@@ -4,7 +4,7 @@
 told from the bytes alone. What depends on the connection's state is `connection`'s to check.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from mqttcore import packets as p
@@ -443,6 +443,16 @@ def encode_answer(kind: int, packet_id: int, reason_code: int) -> bytes:
     if reason_code:
         return _ANSWER_HEADS_WITH_CODE[kind] + wire.TWO_BYTES[packet_id] + bytes((reason_code,))
     return _ANSWER_HEADS[kind] + wire.TWO_BYTES[packet_id]
+
+
+def encode_answers(kind: int, packet_ids: Sequence[int], reason_code: int) -> bytes:
+    """As many packets as `encode_answer` makes of the packet identifiers, one behind the other."""
+    if len(packet_ids) == 1:
+        return encode_answer(kind, packet_ids[0], reason_code)
+    head, tail = _ANSWER_HEADS[kind], b""
+    if reason_code:
+        head, tail = _ANSWER_HEADS_WITH_CODE[kind], bytes((reason_code,))
+    return head + (tail + head).join([wire.TWO_BYTES[packet_id] for packet_id in packet_ids]) + tail
 
 
 def _answer_encoder(kind: PacketType, codes: dict[int, ReasonCode]) -> Callable[[Any, int], bytes]:

@@ -85,6 +85,11 @@ class Connection:
         """Whether a CONNACK of success has passed and the connection is not over."""
         return self.phase in CONNECTED_PHASES
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether `next_event` has nothing to give before more is received."""
+        return self.frames.empty and not self._eof and self._ending is None
+
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes that the transport delivered; ask `next_event` afterwards."""
         if self.phase is Phase.CLOSED:
@@ -227,10 +232,14 @@ class Connection:
         if packet.topic:  # [MQTT-3.3.2-10] [MQTT-3.3.2-12]
             self._aliases[alias] = packet.topic
             return packet
-        topic = self._aliases.get(alias)
+        topic = self.aliased(alias)
         if topic is None:
             raise ProtocolError(f"Topic Alias {alias} has not been set on this connection")
         return evolve(packet, topic=topic)
+
+    def aliased(self, alias: int) -> str | None:
+        """The Topic Name that the peer has set a Topic Alias to stand for, section 3.3.2.3.4."""
+        return self._aliases.get(alias)
 
     def count_unsettled(self, packet_id: int) -> None:
         """Note a QoS 1 or 2 PUBLISH of the peer; raises ProtocolError (0x93) beyond its Receive Maximum, section

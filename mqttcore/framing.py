@@ -29,6 +29,11 @@ class FrameBuffer:
     def __len__(self) -> int:
         return len(self.data) - self.pos + len(self._held)
 
+    @property
+    def empty(self) -> bool:
+        """Whether all bytes have been consumed."""
+        return self.pos == len(self.data) and not self._held
+
     def feed(self, data: bytes) -> None:
         """Add bytes behind those that are here."""
         if not self._held and self.pos == len(self.data):

@@ -1,4 +1,4 @@
-"""An application message on its way through: kept as validated wire bytes, encoded once per layout."""
+"""An application message on its way through: kept as validated wire bytes, its heading encoded once per layout."""
 
 from math import inf
 from typing import final
@@ -16,22 +16,23 @@ _TOPIC_ALIAS = b"\x23"
 
 
 @final
-class Message:
-    """An application message. `topic` is UTF-8, `properties` the encoded properties that are forwarded unaltered.
+class Heading:
+    """All of an application message but its payload. Messages of one length that came together share it.
 
-    `expires_at` is when its Message Expiry Interval passes, which receivers are told, and `kept_until` how long it is
-    kept, no later than that; both are monotonic seconds, infinity for no end. `publisher` is the Client Identifier of
-    who published it, for No Local, "" for the server's own. `size` is what it counts for in a bound on bytes: topic,
-    payload and properties.
+    `topic` is UTF-8, `properties` the encoded properties that are forwarded unaltered. `expires_at` is when the Message
+    Expiry Interval passes, which receivers are told, and `kept_until` how long the message is kept, no later than that;
+    both are monotonic seconds, infinity for no end. `publisher` is the Client Identifier of who published it, for No
+    Local, "" for the server's own. `payload_size` is in bytes; `size` is what the message counts for in a bound on
+    bytes: topic, payload and properties.
     """
 
     __slots__ = (
-        "_head",
         "_layout",
-        "_tail",
+        "_parts",
+        "_remaining",
         "expires_at",
         "kept_until",
-        "payload",
+        "payload_size",
         "properties",
         "publisher",
         "qos",
@@ -43,7 +44,7 @@ class Message:
     def __init__(
         self,
         topic: bytes,
-        payload: bytes,
+        payload_size: int,
         qos: int,
         retain: bool,
         properties: bytes = b"",
@@ -52,34 +53,110 @@ class Message:
         publisher: str = "",
     ) -> None:
         self.topic: bytes = topic
-        self.payload: bytes = payload
+        self.payload_size: int = payload_size
         self.qos: int = qos
         self.retain: bool = retain
         self.properties: bytes = properties
         self.expires_at: float = expires_at
         self.kept_until: float = kept_until if kept_until < expires_at else expires_at
         self.publisher: str = publisher
-        self.size: int = len(topic) + len(payload) + len(properties)
-        self._layout: int = -1  # what _head and _tail are encoded for
-        self._head: bytes = b""
-        self._tail: bytes = b""
+        self.size: int = len(topic) + payload_size + len(properties)
+        # What was encoded last: for which layout, with which Message Expiry Interval (-1 for none).
+        self._layout: int = -1
+        self._remaining: int = -1
+        self._parts: tuple[bytes, bytes] = (b"", b"")
+
+    def encode(
+        self,
+        version: int,
+        qos: int,
+        retain: bool,
+        dup: bool,
+        now: float,
+        identifiers: tuple[int, ...] = (),
+        alias: int = 0,
+        alias_known: bool = False,
+    ) -> tuple[bytes, bytes]:
+        """What the PUBLISH for one receiver has before its Packet Identifier, and between that and the payload.
+
+        `alias` is 0 for none; one that the receiver knows stands for the topic. Raises LocalProtocolError for what is
+        larger than a packet can be.
+        """
+        layout = dup << 5 | retain << 4 | qos << 2 | (version == V5)
+        remaining = -1
+        if version == V5:
+            if self.expires_at != inf:  # [MQTT-3.3.2-6]
+                remaining = max(0, round(self.expires_at - now))
+            if identifiers or alias:
+                return self._encode(version, qos, retain, dup, remaining, identifiers, alias, alias_known)
+        if layout != self._layout or remaining != self._remaining:
+            self._parts = self._encode(version, qos, retain, dup, remaining, (), 0, False)
+            self._layout = layout
+            self._remaining = remaining
+        return self._parts
+
+    def came_as(self, version: int, head: bytes, properties: bytes, remaining: int) -> None:
+        """Have it sent on as it came: what of the PUBLISH, which had neither DUP nor RETAIN nor a Topic Alias, is
+        before the Packet Identifier, and between that and the payload. `remaining` is its Message Expiry Interval, -1
+        for none.
+        """
+        self._layout = self.qos << 2 | (version == V5)
+        self._remaining = remaining
+        self._parts = head, properties
+
+    def _encode(
+        self,
+        version: int,
+        qos: int,
+        retain: bool,
+        dup: bool,
+        remaining: int,
+        identifiers: tuple[int, ...],
+        alias: int,
+        alias_known: bool,
+    ) -> tuple[bytes, bytes]:
+        properties = b""
+        if version == V5:
+            made = [_MESSAGE_EXPIRY, write_four_bytes(remaining)] if remaining >= 0 else []
+            made.append(self.properties)
+            for identifier in identifiers:
+                made += (_SUBSCRIPTION_IDENTIFIER, write_variable_byte_integer(identifier))
+            if alias:
+                made += (_TOPIC_ALIAS, TWO_BYTES[alias])
+            properties = with_length(b"".join(made))
+        topic = b"\0\0" if alias_known else TWO_BYTES[len(self.topic)] + self.topic
+        rest = len(properties) + self.payload_size + (2 if qos else 0)
+        return encode_publish_head(qos, retain, dup, topic, rest), properties
+
+
+@final
+class Message:
+    """An application message on its way through: a heading and a payload, neither of which changes."""
+
+    __slots__ = ("heading", "payload")
+
+    def __init__(self, heading: Heading, payload: bytes) -> None:
+        self.heading: Heading = heading
+        self.payload: bytes = payload
+
+    @property
+    def topic(self) -> bytes:
+        """The Topic Name, UTF-8."""
+        return self.heading.topic
 
     @property
     def topic_name(self) -> str:
         """The Topic Name as text."""
-        return self.topic.decode()
+        return self.heading.topic.decode()
+
+    @property
+    def size(self) -> int:
+        """What it counts for in a bound on bytes."""
+        return self.heading.size
 
     def expired(self, now: float) -> bool:
         """Whether the time that it is kept has passed, section 3.3.2.3.3."""
-        return self.kept_until < now
-
-    def came_as(self, version: int, head: bytes, tail: bytes) -> None:
-        """Have it sent on as it came: what of the PUBLISH, which had neither DUP nor RETAIN, is before and behind the
-        Packet Identifier.
-        """
-        self._layout = self.qos << 2 | (version == V5)
-        self._head = head
-        self._tail = tail
+        return self.heading.kept_until < now
 
     def encode(
         self,
@@ -93,34 +170,41 @@ class Message:
         alias: int = 0,
         alias_known: bool = False,
     ) -> bytes:
-        """The PUBLISH for one receiver.
+        """The PUBLISH for one receiver, as `Heading.encode` has it; `packet_id` is 0 for QoS 0."""
+        head, properties = self.heading.encode(version, qos, retain, dup, now, identifiers, alias, alias_known)
+        return b"".join((head, TWO_BYTES[packet_id] if qos else b"", properties, self.payload))
 
-        `packet_id` is 0 for QoS 0, `alias` 0 for none; an alias that the receiver knows stands for the topic.
-        """
-        if version != V5 or (not identifiers and not alias and self.expires_at == inf):
-            layout = dup << 5 | retain << 4 | qos << 2 | (version == V5)
-            if layout != self._layout:
-                self._encode_layout(layout, version, qos, retain, dup)
-            if qos:
-                return b"".join((self._head, TWO_BYTES[packet_id], self._tail))
-            return self._head + self._tail
-        extra = [self.properties]
-        if self.expires_at != inf:  # [MQTT-3.3.2-6]
-            extra += (_MESSAGE_EXPIRY, write_four_bytes(max(0, round(self.expires_at - now))))
-        for identifier in identifiers:
-            extra += (_SUBSCRIPTION_IDENTIFIER, write_variable_byte_integer(identifier))
-        if alias:
-            extra += (_TOPIC_ALIAS, TWO_BYTES[alias])
-        tail = with_length(b"".join(extra)) + self.payload
-        topic = b"\0\0" if alias_known else TWO_BYTES[len(self.topic)] + self.topic
-        head = encode_publish_head(qos, retain, dup, topic, len(tail) + (2 if qos else 0))
-        return b"".join((head, TWO_BYTES[packet_id] if qos else b"", tail))
 
-    def _encode_layout(self, layout: int, version: int, qos: int, retain: bool, dup: bool) -> None:
-        self._tail = with_length(self.properties) + self.payload if version == V5 else self.payload
-        topic = TWO_BYTES[len(self.topic)] + self.topic
-        self._head = encode_publish_head(qos, retain, dup, topic, len(self._tail) + (2 if qos else 0))
-        self._layout = layout
+@final
+class Run:
+    """Messages of one heading that came one after another, without RETAIN.
+
+    `frames` is the packets as they came, if they can be forwarded like this to a receiver of the version `layout`; that
+    is 0 if they cannot.
+    """
+
+    __slots__ = ("_messages", "frames", "heading", "layout", "payloads")
+
+    def __init__(self, heading: Heading, payloads: list[bytes], frames: bytes = b"", layout: int = 0) -> None:
+        self.heading: Heading = heading
+        self.payloads: list[bytes] = payloads
+        self.frames: bytes = frames
+        self.layout: int = layout
+        self._messages: list[Message] | None = None
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages one by one."""
+        if self._messages is None:
+            heading = self.heading
+            self._messages = [Message(heading, payload) for payload in self.payloads]
+        return self._messages
+
+    def every(self, start: int, step: int) -> "Run":
+        """Every `step`th of the messages, from the one at `start` on."""
+        if step == 1:
+            return self
+        return Run(self.heading, self.payloads[start::step])
 
 
 # With the properties alone that a receiver forwards unaltered (sections 3.3.2.3.2, 3.3.2.3.5 to 7 and 3.3.2.3.9).
@@ -144,9 +228,9 @@ def message_from(fields: Publish | Will, now: float, publisher: str = "", lifeti
     LocalProtocolError for a value that the wire cannot hold.
     """
     interval = fields.message_expiry_interval
-    return Message(
+    heading = Heading(
         write_string(fields.topic)[2:],
-        fields.payload,
+        len(fields.payload),
         fields.qos,
         fields.retain,
         write_properties(PacketType.PUBLISH, _forwarded(fields)),
@@ -154,3 +238,4 @@ def message_from(fields: Publish | Will, now: float, publisher: str = "", lifeti
         now + lifetime,
         publisher,
     )
+    return Message(heading, fields.payload)

@@ -5,7 +5,8 @@ caller's output allow; one gets its packet identifier at that moment and not bef
 """
 
 from collections import OrderedDict, deque
-from enum import IntEnum
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import final
 
 from mqttcore.codes import ReasonCode
@@ -14,32 +15,23 @@ from mqttcore.message import Message
 from mqttcore.packets import PubAck, PubComp, PubRec, PubRel
 
 
-class Awaiting(IntEnum):
-    """What has to arrive next for a message in flight, section 4.3."""
-
-    NOTHING = 0
-    PUBACK = 1
-    PUBREC = 2
-    PUBCOMP = 3
-
-
 @final
-class Delivery:
-    """A QoS 1 or 2 message on its way to one peer. `owner` is what the caller wants to find again with it."""
+class Terms:
+    """On which terms one peer gets a message. `owner` is what the caller wants to find again with it."""
 
-    __slots__ = ("awaiting", "dup", "identifiers", "message", "owner", "packet_id", "qos", "retain")
+    __slots__ = ("identifiers", "owner", "qos", "retain")
 
-    def __init__(
-        self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...] = (), owner: object = None
-    ) -> None:
-        self.message: Message = message
+    def __init__(self, qos: int, retain: bool, identifiers: tuple[int, ...] = (), owner: object = None) -> None:
         self.qos: int = qos
         self.retain: bool = retain
         self.identifiers: tuple[int, ...] = identifiers
         self.owner: object = owner
-        self.packet_id: int = 0
-        self.awaiting: Awaiting = Awaiting.NOTHING
-        self.dup: bool = False  # [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
+
+
+Delivery = tuple[Message, Terms]
+"""A QoS 1 or 2 message that waits for its peer, or is under way to it. Nothing in it changes."""
+Sending = tuple[int, Delivery, bool]
+"""A message to be sent now: its packet identifier, what it is, and the DUP flag."""
 
 
 class Session:
@@ -49,9 +41,10 @@ class Session:
         self.limits = limits
         self.queue: deque[Delivery] = deque()
         self.queued_bytes = 0
-        # PUBLISHes in the order of first sending, PUBRELs in that of their PUBRECs
+        # by packet identifier, in the order of first sending: what awaits PUBACK or PUBREC, section 4.3
         self.inflight: dict[int, Delivery] = {}
         self.inflight_bytes = 0
+        self.releasing: dict[int, Terms] = {}  # what awaits PUBCOMP, in the order of the PUBRECs
         self.unreleased: set[int] = set()  # QoS 2 packet identifiers of the peer's that await PUBREL
         self.requests: set[int] = set()  # packet identifiers of our SUBSCRIBEs and UNSUBSCRIBEs under way
         self.taken = 0  # messages that have left the queue at its head: to be sent, expired, or to make room
@@ -64,10 +57,11 @@ class Session:
 
     def enqueue(self, delivery: Delivery) -> bool:
         """Let a QoS 1 or 2 message wait its turn; False, and nothing kept, when the bound of the queue is reached."""
-        if not self.has_room(delivery.message):
+        message, _ = delivery
+        if not self.has_room(message):
             return False
         self.queue.append(delivery)
-        self.queued_bytes += delivery.message.size
+        self.queued_bytes += message.size
         return True
 
     def has_room(self, message: Message) -> bool:
@@ -96,21 +90,22 @@ class Session:
     @property
     def pending(self) -> int:
         """QoS 1 and 2 messages that are waiting or in flight."""
-        return len(self.queue) + len(self.inflight)
+        return len(self.queue) + len(self.inflight) + len(self.releasing)
 
     @property
     def backlog(self) -> bool:
         """Whether messages wait to be sent, or sent again, before any new one."""
         return bool(self.queue or self._resend)
 
-    @property
-    def ready(self) -> bool:
-        """Whether a new message may go at once: there is a quota, and nothing waits."""
+    def takes(self, count: int, size: int) -> bool:
+        """Whether so many new messages, each of `size` bytes, may go at once: there is a quota for all of them, and
+        nothing waits.
+        """
         return (
             not self.queue
             and not self._resend
-            and len(self.inflight) < self._receive_maximum
-            and self.inflight_bytes < self.limits.maximum_queued_bytes
+            and len(self.inflight) + len(self.releasing) + count <= self._receive_maximum
+            and self.inflight_bytes + (count - 1) * size < self.limits.maximum_queued_bytes
         )
 
     @property
@@ -121,31 +116,31 @@ class Session:
     @property
     def has_quota(self) -> bool:
         """Whether one more unacknowledged message may be under way to the peer, section 4.9 and our bound on bytes."""
-        if len(self.inflight) - len(self._resend) >= self._receive_maximum:  # [MQTT-4.9.0-2] [MQTT-3.3.4-9]
+        under_way = len(self.inflight) + len(self.releasing) - len(self._resend)
+        if under_way >= self._receive_maximum:  # [MQTT-4.9.0-2] [MQTT-3.3.4-9]
             return False
         # A peer that acknowledges nothing shall not hold more than one that takes nothing; sent again is nothing new.
         return self.inflight_bytes < self.limits.maximum_queued_bytes or bool(self._resend)
 
-    def next_publish(self, now: float) -> Delivery | None:
-        """The message to send next, with its packet identifier; None when none waits or the send quota is used up."""
+    def next_publish(self, now: float) -> Sending | None:
+        """The message to send next; None when none waits or the send quota is used up."""
         if not self.has_quota:  # [MQTT-4.9.0-2]
             return None
         if self._resend:
             # However long ago it was sent first: it no longer expires. [MQTT-4.3.3-7] [MQTT-4.3.3-13]
-            _, delivery = self._resend.popitem(last=False)
-            delivery.dup = True  # [MQTT-3.3.1-1]
-            return delivery
+            packet_id, delivery = self._resend.popitem(last=False)
+            return packet_id, delivery, True  # [MQTT-3.3.1-1]
         while self.take_expired(now) is not None:
             pass
         if not self.queue:
             return None
         delivery = self._take()
-        self.launch(delivery)
-        return delivery
+        # [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
+        return self.launch(delivery), delivery, False
 
     def take_expired(self, now: float) -> Delivery | None:
         """The first message of the queue, if the time that it is kept has passed: it is not sent. [MQTT-3.3.2-5]"""
-        if not self.queue or not self.queue[0].message.expired(now):
+        if not self.queue or not self.queue[0][0].expired(now):
             return None
         self.expired += 1
         return self._take()
@@ -153,16 +148,33 @@ class Session:
     def _take(self) -> Delivery:
         delivery = self.queue.popleft()
         self.taken += 1
-        self.queued_bytes -= delivery.message.size
+        self.queued_bytes -= delivery[0].size
         return delivery
 
-    def launch(self, delivery: Delivery) -> None:
-        """Put a message in flight: it takes a packet identifier."""
+    def launch(self, delivery: Delivery) -> int:
+        """Put a message in flight; the packet identifier that it takes."""
         packet_id = self.allocate_id()
-        delivery.packet_id = packet_id
-        delivery.awaiting = Awaiting.PUBACK if delivery.qos == 1 else Awaiting.PUBREC
         self.inflight[packet_id] = delivery  # [MQTT-4.3.2-3] [MQTT-4.3.3-3]
-        self.inflight_bytes += delivery.message.size
+        self.inflight_bytes += delivery[0].size
+        return packet_id
+
+    def launch_all(self, messages: Sequence[Message], terms: Terms) -> Sequence[int]:
+        """Put messages of one heading in flight, in their order; the packet identifiers that they take."""
+        count = len(messages)
+        first = self._last_id + 1
+        packet_ids: Sequence[int] = range(first, first + count)
+        if (
+            first + count > 65_536
+            or not self.inflight.keys().isdisjoint(packet_ids)
+            or not self.releasing.keys().isdisjoint(packet_ids)
+            or not self.requests.isdisjoint(packet_ids)
+        ):
+            return [self.launch((message, terms)) for message in messages]
+        # [MQTT-2.2.1-3] [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT-4.3.2-3] [MQTT-4.3.3-3]
+        self.inflight.update(zip(packet_ids, zip(messages, repeat(terms)), strict=False))
+        self.inflight_bytes += count * messages[0].size
+        self._last_id += count
+        return packet_ids
 
     def allocate_id(self) -> int:
         """A packet identifier that is not in use, section 2.2.1.
@@ -172,13 +184,13 @@ class Session:
         packet_id = self._last_id
         while True:  # [MQTT-2.2.1-3] [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
             packet_id = packet_id + 1 if packet_id < 65_535 else 1
-            if packet_id not in self.inflight and packet_id not in self.requests:
+            if packet_id not in self.inflight and packet_id not in self.releasing and packet_id not in self.requests:
                 self._last_id = packet_id
                 return packet_id
 
-    def drop(self, delivery: Delivery) -> None:
+    def drop(self, packet_id: int) -> None:
         """Treat a message in flight as delivered, because the peer cannot take a packet of its size. [MQTT-3.1.2-25]"""
-        self._settle(delivery)
+        self._settle(packet_id)
 
     def on_packet(self, packet: PubAck | PubRec | PubRel | PubComp) -> PubRel | PubComp | None:
         """Take a packet of the QoS 1 and 2 flows (section 4.3) and give the answer that it demands."""
@@ -186,53 +198,63 @@ class Session:
             self.acknowledged(packet.packet_id)
             return None
         if isinstance(packet, PubRec):
-            return self.received(packet.packet_id, packet.reason_code)
+            if packet.reason_code.is_failure:
+                self.refused(packet.packet_id)
+                return None
+            return self.received(packet.packet_id)
         if isinstance(packet, PubRel):
             return self.released(packet.packet_id)
         self.completed(packet.packet_id)
         return None
 
-    def acknowledged(self, packet_id: int) -> Delivery | None:
+    def acknowledged(self, packet_id: int) -> Terms | None:
         """PUBACK: the QoS 1 message is delivered, or refused for good. [MQTT-4.4.0-2] [MQTT-4.8.2-6]"""
         delivery = self.inflight.get(packet_id)
-        if delivery is None or delivery.awaiting is not Awaiting.PUBACK:
+        if delivery is None or delivery[1].qos != 1:
             return None
-        self._settle(delivery)
-        return delivery
+        self._settle(packet_id)
+        return delivery[1]
 
-    def received(self, packet_id: int, reason_code: ReasonCode = ReasonCode.SUCCESS) -> PubRel | None:
-        """PUBREC: the peer has the QoS 2 message, or refuses it for good; what to answer."""
-        delivery = self.inflight.get(packet_id)
-        if delivery is None or delivery.awaiting == Awaiting.PUBACK:
-            return PubRel(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND) if reason_code < 0x80 else None
-        if reason_code >= 0x80:  # [MQTT-4.4.0-2] [MQTT-4.8.2-6]
-            self._settle(delivery)
-            return None
-        if delivery.awaiting == Awaiting.PUBREC:
-            self._settle(delivery)
-            delivery.awaiting = Awaiting.PUBCOMP  # [MQTT-4.3.3-5] [MQTT-4.3.3-6]
-            self.inflight[packet_id] = delivery  # last, for the order of PUBRELs sent again [MQTT-4.6.0-4]
-            self.inflight_bytes += delivery.message.size
+    def acknowledged_all(self, packet_ids: Iterable[int]) -> None:
+        """As many PUBACKs."""
+        inflight = self.inflight
+        settled = 0
+        for packet_id in packet_ids:
+            delivery = inflight.get(packet_id)
+            if delivery is not None and delivery[1].qos == 1:
+                del inflight[packet_id]
+                settled += delivery[0].heading.size
+                if self._resend:
+                    self._resend.pop(packet_id, None)
+        self.inflight_bytes -= settled
+
+    def received(self, packet_id: int) -> PubRel:
+        """PUBREC: the peer has the QoS 2 message; what to answer."""
+        if self.expects_pubrec(packet_id):
+            self.releasing[packet_id] = self._settle(packet_id)  # [MQTT-4.3.3-5] [MQTT-4.3.3-6]
+        elif packet_id not in self.releasing:
+            return PubRel(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)
         return PubRel(packet_id)  # [MQTT-2.2.1-5] [MQTT-4.3.3-4]
 
+    def refused(self, packet_id: int) -> Terms | None:
+        """PUBREC with a failure: the peer refuses the QoS 2 message for good. [MQTT-4.4.0-2] [MQTT-4.8.2-6]"""
+        return self._settle(packet_id) if self.expects_pubrec(packet_id) else self.completed(packet_id)
+
     def expects_pubrec(self, packet_id: int) -> bool:
-        """Whether a PUBREC is what the QoS 2 message of this packet identifier awaits."""
+        """Whether a PUBREC is what the message of this packet identifier awaits."""
         delivery = self.inflight.get(packet_id)
-        return delivery is not None and delivery.awaiting == Awaiting.PUBREC
+        return delivery is not None and delivery[1].qos == 2
 
-    def completed(self, packet_id: int) -> Delivery | None:
+    def completed(self, packet_id: int) -> Terms | None:
         """PUBCOMP: the QoS 2 message is delivered."""
-        delivery = self.inflight.get(packet_id)
-        if delivery is None or delivery.awaiting != Awaiting.PUBCOMP:
-            return None
-        self._settle(delivery)
-        return delivery
+        return self.releasing.pop(packet_id, None)
 
-    def _settle(self, delivery: Delivery) -> None:
-        del self.inflight[delivery.packet_id]
-        self.inflight_bytes -= delivery.message.size
+    def _settle(self, packet_id: int) -> Terms:
+        message, terms = self.inflight.pop(packet_id)
+        self.inflight_bytes -= message.size
         if self._resend:
-            self._resend.pop(delivery.packet_id, None)  # it may be answered before it was sent again
+            self._resend.pop(packet_id, None)  # it may be answered before it was sent again
+        return terms
 
     def resume(self, receive_maximum: int) -> list[PubRel]:
         """A new connection carries on: the PUBRELs to send again; unacknowledged messages come out of `next_publish`
@@ -243,13 +265,8 @@ class Session:
         self._receive_maximum = min(receive_maximum, self.limits.inflight_maximum)  # [MQTT-4.9.0-1]
         self.requests.clear()
         self._resend.clear()
-        again = []
-        for delivery in self.inflight.values():  # [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.8.2-4] [MQTT3-4.4.0-1]
-            if delivery.awaiting == Awaiting.PUBCOMP:
-                again.append(PubRel(delivery.packet_id))
-            else:
-                self._resend[delivery.packet_id] = delivery
-        return again
+        self._resend.update(self.inflight)  # [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.8.2-4] [MQTT3-4.4.0-1]
+        return [PubRel(packet_id) for packet_id in self.releasing]
 
     def clear(self) -> None:
         """Forget everything: the session has ended, or the peer has none."""
@@ -257,6 +274,7 @@ class Session:
         self.queued_bytes = 0
         self.inflight.clear()
         self.inflight_bytes = 0
+        self.releasing.clear()
         self.unreleased.clear()
         self.requests.clear()
         self._resend.clear()

@@ -149,7 +149,7 @@ class _Application:
         packets_in(client.take_output(), self.version)
         session = client.session
         assert len(session.queue) <= OWN.maximum_queued_messages
-        assert len(session.inflight) <= OWN.inflight_maximum
+        assert len(session.inflight) + len(session.releasing) <= OWN.inflight_maximum
         assert client.connection.phase.value == "closed" or len(client.connection.frames) <= OWN.maximum_packet_size
         assert len(client.connection.unsettled) <= client.connection.receive_maximum + 1
 

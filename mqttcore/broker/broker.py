@@ -293,6 +293,8 @@ class Broker:
         while True:
             if connection.connected and not self._report_traffic:
                 relay(link, self._distributor, now)
+                if connection.exhausted:
+                    break
             event = connection.next_event()
             if event is None:
                 break
@@ -391,7 +393,7 @@ class Broker:
         message = message_from(publish, now, link.client_id, link.message_lifetime)
         code = self._check_publish(link, publish, message)
         if not code.is_failure:
-            if message.retain and link.publisher is None:
+            if publish.retain and link.publisher is None:
                 link.publisher = Publisher(link.principal, link.port)
             if not self._distributor.publish(message, now, link.publisher):
                 code = ReasonCode.NO_MATCHING_SUBSCRIBERS

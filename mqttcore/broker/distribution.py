@@ -1,5 +1,7 @@
 """From a published message to the outputs and queues of those who get it (section 4.5)."""
 
+from contextlib import suppress
+from itertools import chain, repeat
 from typing import final
 
 from mqttcore.broker.actions import Action, Flush
@@ -13,11 +15,12 @@ from mqttcore.broker.subscriptions import Share, Stored, Subscriptions
 from mqttcore.codes import PacketType
 from mqttcore.errors import LocalProtocolError, PacketTooLarge, ProtocolError
 from mqttcore.limits import Limits
-from mqttcore.message import Message
-from mqttcore.packets import Packet
-from mqttcore.properties import read_properties
-from mqttcore.session import Delivery
+from mqttcore.message import Message, Run
+from mqttcore.packets import Packet, Publish
+from mqttcore.properties import read_properties, write_properties
+from mqttcore.session import Sending, Terms
 from mqttcore.topics import has_wildcard, split_share
+from mqttcore.wire import TWO_BYTES
 
 MAXIMUM_REMEMBERED_PROPERTIES = 1024
 """Property lists of up to 128 bytes that are remembered as valid, so that what many messages repeat is read once."""
@@ -27,7 +30,32 @@ RETAINED_NODES = 100
 RETAINED_AT_ONCE = 10_000
 """Retained messages that one client is sent, and topics that are looked at for it, before others have their turn."""
 
-_PLAIN_PROPERTIES = {"content_type", "response_topic", "correlation_data", "user_properties"}
+SLACK = 32
+"""Bytes by which a message may become longer on its way from one client to another: identifiers, lengths."""
+
+# All but the payload format, which may have to be checked, and what only a server may send.
+_SHORT_CUT_PROPERTIES = {
+    "content_type",
+    "response_topic",
+    "correlation_data",
+    "user_properties",
+    "topic_alias",
+    "message_expiry_interval",
+}
+
+
+@final
+class Properties:
+    """What the properties of a PUBLISH say: `forwarded` is those that receivers get unaltered, encoded, `alias` 0 for
+    no Topic Alias, `expiry` the Message Expiry Interval in seconds, -1 for none.
+    """
+
+    __slots__ = ("alias", "expiry", "forwarded")
+
+    def __init__(self, forwarded: bytes = b"", alias: int = 0, expiry: int = -1) -> None:
+        self.forwarded: bytes = forwarded
+        self.alias: int = alias
+        self.expiry: int = expiry
 
 
 @final
@@ -38,7 +66,7 @@ class Target:
     which stands for the others, and nothing if that is None.
     """
 
-    __slots__ = ("identifiers", "no_local", "own", "plain", "qos", "retain_as_published", "session")
+    __slots__ = ("identifiers", "no_local", "own", "plain", "qos", "retain_as_published", "session", "terms")
 
     def __init__(self, session: ServerSession, matching: list[Stored]) -> None:
         self.session: ServerSession = session
@@ -52,6 +80,8 @@ class Target:
         self.own: Target | None = Target(session, others) if self.no_local and others else None
         # whether a QoS 0 PUBLISH can be forwarded as it is
         self.plain: bool = not self.no_local and not self.identifiers
+        # by the QoS of the message, which is not retained
+        self.terms: list[Terms] = [Terms(min(qos, self.qos), False, self.identifiers) for qos in (0, 1, 2)]
 
 
 @final
@@ -91,7 +121,7 @@ class Distributor:
         self._subscriptions = Subscriptions()
         self._routes: dict[bytes, Route] = {}
         self._remembered = 0  # the sizes of all routes
-        self._plain: dict[bytes, bool] = {}
+        self._properties: dict[bytes, Properties | None] = {}
 
     # -------------------------------------------------------------------------------------------- subscriptions
 
@@ -150,20 +180,22 @@ class Distributor:
                 shares += entry.shares.values()
         return Route(self.generation, [Target(*item) for item in matching.items()], shares)
 
-    def is_plain(self, properties: bytes) -> bool:
-        """Whether PUBLISH properties (with their length) are valid and all of them are forwarded unaltered."""
-        plain = self._plain.get(properties)
-        if plain is None:
-            try:
-                found, _ = read_properties(PacketType.PUBLISH, properties, 0, len(properties))
-            except ProtocolError:
-                plain = False
-            else:
-                plain = found.keys() <= _PLAIN_PROPERTIES
-            if len(self._plain) >= MAXIMUM_REMEMBERED_PROPERTIES:
-                self._plain.clear()
-            self._plain[properties] = plain
-        return plain
+    def properties(self, properties: bytes) -> Properties | None:
+        """What PUBLISH properties (with their length) say; None if they are invalid or not for the short cut."""
+        try:
+            return self._properties[properties]
+        except KeyError:
+            pass
+        known = None
+        with suppress(ProtocolError):
+            found, _ = read_properties(PacketType.PUBLISH, properties, 0, len(properties))
+            if found.keys() <= _SHORT_CUT_PROPERTIES:
+                alias, expiry = found.pop("topic_alias", 0), found.pop("message_expiry_interval", -1)
+                known = Properties(write_properties(PacketType.PUBLISH, Publish("", **found)), alias, expiry)
+        if len(self._properties) >= MAXIMUM_REMEMBERED_PROPERTIES:
+            self._properties.clear()
+        self._properties[properties] = known
+        return known
 
     # ------------------------------------------------------------------------------------------------- delivery
 
@@ -172,7 +204,7 @@ class Distributor:
 
         What is retained is delivered for as long as `publisher` may publish it; the server, None, always may.
         """
-        if message.retain:  # [MQTT-3.3.1-8]
+        if message.heading.retain:  # [MQTT-3.3.1-8]
             self._retain(message, publisher)
         route = self.route(message.topic)
         for target in route.targets:
@@ -181,24 +213,41 @@ class Distributor:
             self.deliver_shared(share, message, now)
         return bool(route.targets or route.shares)
 
+    def publish_run(self, route: Route, run: Run, now: float) -> None:
+        """As `publish`, one message after another; `route` is that of their topic."""
+        if route.shares and not self._has_ample_room(route, run):
+            for message in run.messages:
+                for target in route.targets:
+                    self.deliver(target, message, now)
+                for share in route.shares:
+                    self.deliver_shared(share, message, now)
+            return
+        for target in route.targets:
+            self.deliver_run(target, run, now)
+        for share in route.shares:
+            self._deal_run(share, run, now)
+
     def deliver(self, target: Target, message: Message, now: float) -> None:
         """Deliver to one session, as its subscriptions say."""
-        if target.no_local and target.session.client_id == message.publisher:
+        heading = message.heading
+        if target.no_local and target.session.client_id == heading.publisher:
             if target.own is None:
                 return
             target = target.own
-        qos = message.qos if message.qos < target.qos else target.qos  # [MQTT-3.8.4-8]
-        retain = message.retain and target.retain_as_published  # [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT3-3.3.1-9]
-        self._give(target.session, message, qos, retain, target.identifiers, None, now)
+        terms = target.terms[heading.qos]  # [MQTT-3.8.4-8]
+        if heading.retain and target.retain_as_published:  # [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT3-3.3.1-9]
+            terms = Terms(terms.qos, True, terms.identifiers)
+        self._give(target.session, message, terms, now)
 
     def deliver_shared(self, share: Share, message: Message, now: float) -> None:
         """Deliver to one member: one that is ready, else one that is connected, else one that is away; in turn."""
+        heading = message.heading
         connected = away = full = None
         for stored in share.turns():
             session = stored.session
             link = session.link
-            waits = min(message.qos, stored.qos) > 0
-            if link is not None and link.room > 0 and (not waits or session.ready):
+            waits = min(heading.qos, stored.qos) > 0
+            if link is not None and link.room > 0 and (not waits or session.takes(1, heading.size)):
                 chosen: Stored | None = stored
                 break
             if waits and not session.has_room(message):
@@ -212,38 +261,101 @@ class Distributor:
         if chosen is None:
             self.counters.share_without_member += 1
             return
-        qos = min(message.qos, chosen.qos)  # [MQTT-4.8.2-3]
-        retain = message.retain and chosen.retain_as_published
-        identifiers = () if chosen.identifier is None else (chosen.identifier,)  # [MQTT-3.3.4-5]
-        self._give(chosen.session, message, qos, retain, identifiers, share, now)
+        terms = _member_terms(share, chosen, heading.qos, heading.retain and chosen.retain_as_published)
+        self._give(chosen.session, message, terms, now)
 
-    def _give(
-        self,
-        session: ServerSession,
-        message: Message,
-        qos: int,
-        retain: bool,
-        identifiers: tuple[int, ...],
-        share: Share | None,
-        now: float,
-    ) -> None:
+    def deliver_run(self, target: Target, run: Run, now: float) -> None:
+        """As `deliver`, one message after another."""
+        if target.no_local or not self._give_at_once(target.session, run, target.terms[run.heading.qos], now):
+            for message in run.messages:
+                self.deliver(target, message, now)
+
+    def _has_ample_room(self, route: Route, run: Run) -> bool:
+        """Whether all members of all shares take each message of the run at once, and get it once at most."""
+        heading = run.heading
+        count = len(run.payloads)
+        room = count * (heading.size + SLACK)
+        getting = {target.session for target in route.targets}
+        for share in route.shares:
+            for session, stored in share.members.items():
+                link = session.link
+                if session in getting or session.retained or link is None or not link.layout or link.room <= room:
+                    return False
+                if heading.qos and stored.qos and not session.takes(count, heading.size):
+                    return False
+                getting.add(session)
+        return True
+
+    def _deal_run(self, share: Share, run: Run, now: float) -> None:
+        """As `deliver_shared`, one message after another, to members who have ample room."""
+        count = len(run.payloads)
+        members = share.take_turns(count)
+        for place, stored in enumerate(members):
+            terms = _member_terms(share, stored, run.heading.qos, retain=False)
+            part = run.every(place, len(members))
+            if not self._give_at_once(stored.session, part, terms, now):
+                for message in part.messages:
+                    self._give(stored.session, message, terms, now)
+
+    def _give_at_once(self, session: ServerSession, run: Run, terms: Terms, now: float) -> bool:
+        """Give a session all messages of a run; False, and nothing is done, if one of them might have to wait, be
+        dropped, or be sent in a form of its own.
+        """
         link = session.link
+        qos = terms.qos
+        if link is None:
+            return not qos  # QoS 0 does not wait for a client that is away
+        if session.retained or link.aliases:
+            return False
+        payloads = run.payloads
+        count = len(payloads)
+        if not qos and link.layout == run.layout and not terms.identifiers:
+            if link.room <= len(run.frames):
+                return False
+            self.put(link, run.frames)
+            return True
+        heading = run.heading
+        connection = link.connection
+        try:
+            head, properties = heading.encode(connection.version, qos, False, False, now, terms.identifiers)
+        except LocalProtocolError:
+            return False
+        size = len(head) + len(properties) + heading.payload_size + 2
+        if size > connection.peer_maximum_packet_size or link.room <= (count - 1) * size:
+            return False
         if not qos:
+            head += properties
+            self.put(link, head + head.join(payloads))
+            return True
+        if not session.takes(count, heading.size):
+            return False
+        if count == 1:
+            packet_id = session.launch((Message(heading, payloads[0]), terms))
+            self.put(link, b"".join((head, TWO_BYTES[packet_id], properties, payloads[0])))
+        else:
+            packet_ids = session.launch_all(run.messages, terms)
+            identifiers = map(TWO_BYTES.__getitem__, packet_ids)
+            parts = zip(repeat(head), identifiers, repeat(properties), payloads, strict=False)
+            self.put(link, b"".join(chain.from_iterable(parts)))
+        return True
+
+    def _give(self, session: ServerSession, message: Message, terms: Terms, now: float) -> None:
+        link = session.link
+        if not terms.qos:
             if link is None:
                 return  # QoS 0 does not wait for a client that is away
             if link.room > 0 and not self._would_overtake(session, message):
-                self._write(link, message, 0, retain, False, 0, identifiers, now)  # [MQTT-4.3.1-1]
+                self._write(link, message, terms, 0, False, now)  # [MQTT-4.3.1-1]
             else:
                 self.counters.qos0_dropped += 1
             return
-        delivery = Delivery(message, qos, retain, identifiers, share)
         # Nothing overtakes what waits already. [MQTT-4.6.0-6]
-        if link is not None and link.room > 0 and session.ready and not session.retained:
-            session.launch(delivery)
-            self._send(link, session, delivery, now)
-        elif not session.enqueue(delivery):  # [MQTT3-3.1.2-5]
+        if link is not None and link.room > 0 and not session.retained and session.takes(1, message.size):
+            packet_id = session.launch((message, terms))
+            self._send(link, session, (packet_id, (message, terms), False), now)
+        elif not session.enqueue((message, terms)):  # [MQTT3-3.1.2-5]
             self.counters.queue_full_dropped += session.make_room(message, now)
-            if not session.enqueue(delivery):
+            if not session.enqueue((message, terms)):
                 self.counters.queue_full_dropped += 1
 
     def _would_overtake(self, session: ServerSession, message: Message) -> bool:
@@ -253,40 +365,23 @@ class Distributor:
         older = self.retained.get(message.topic)
         return older is not None and older is not message
 
-    def _send(self, link: Link, session: ServerSession, delivery: Delivery, now: float) -> None:
-        if not self._write(
-            link,
-            delivery.message,
-            delivery.qos,
-            delivery.retain,
-            delivery.dup,
-            delivery.packet_id,
-            delivery.identifiers,
-            now,
-        ):
-            session.drop(delivery)  # [MQTT-3.1.2-25]
+    def _send(self, link: Link, session: ServerSession, sending: Sending, now: float) -> None:
+        packet_id, (message, terms), dup = sending
+        if not self._write(link, message, terms, packet_id, dup, now):
+            session.drop(packet_id)  # [MQTT-3.1.2-25]
 
-    def _write(
-        self,
-        link: Link,
-        message: Message,
-        qos: int,
-        retain: bool,
-        dup: bool,
-        packet_id: int,
-        identifiers: tuple[int, ...],
-        now: float,
-    ) -> bool:
+    def _write(self, link: Link, message: Message, terms: Terms, packet_id: int, dup: bool, now: float) -> bool:
         connection = link.connection
         alias, known = connection.alias_for(message.topic_name) if link.aliases else (0, False)
+        version, qos, retain, identifiers = connection.version, terms.qos, terms.retain, terms.identifiers
         try:
-            data = message.encode(connection.version, qos, retain, dup, packet_id, now, identifiers, alias, known)
+            data = message.encode(version, qos, retain, dup, packet_id, now, identifiers, alias, known)
         except LocalProtocolError:  # with what is added for this client it is larger than a packet can be
             self.counters.too_large_dropped += 1
             return False
         if alias and not known and len(data) > connection.peer_maximum_packet_size:
             alias = 0  # introducing it may be what makes the packet too large
-            data = message.encode(connection.version, qos, retain, dup, packet_id, now, identifiers)
+            data = message.encode(version, qos, retain, dup, packet_id, now, identifiers)
         if len(data) > connection.peer_maximum_packet_size:  # [MQTT-3.1.2-24]
             self.counters.too_large_dropped += 1
             return False
@@ -309,10 +404,11 @@ class Distributor:
             self.mark(link)
 
     def put(self, link: Link, data: bytes) -> None:
-        """Put an encoded packet into the link's output."""
+        """Put encoded packets into the link's output."""
         link.out.append(data)
         link.room -= len(data)
-        self.mark(link)
+        if not link.dirty:
+            self.mark(link)
 
     def mark(self, link: Link) -> None:
         """Have the link's output written."""
@@ -332,10 +428,10 @@ class Distributor:
             while pending is not None and session.take_expired(now) is not None:
                 pass  # or next_publish would go on to what comes after the retained messages
             if pending is None or session.taken < pending.after or session.resending:
-                delivery = session.next_publish(now)
-                if delivery is None:  # the quota is used up, for messages alone [MQTT-3.3.4-10] [MQTT-4.9.0-3]
+                sending = session.next_publish(now)
+                if sending is None:  # the quota is used up, for messages alone [MQTT-3.3.4-10] [MQTT-4.9.0-3]
                     return
-                self._send(link, session, delivery, now)
+                self._send(link, session, sending, now)
             elif budget <= 0:
                 self._deadlines.arm(link, now)  # to go on when others have had their turn
                 return
@@ -357,7 +453,7 @@ class Distributor:
         if (
             self.retained.get(message.topic) is not message
             or message.expired(now)
-            or (stored.no_local and message.publisher == session.client_id)  # [MQTT-3.8.3-3]
+            or (stored.no_local and message.heading.publisher == session.client_id)  # [MQTT-3.8.3-3]
         ):
             pending.found.popleft()
             return True
@@ -365,17 +461,16 @@ class Distributor:
             pending.found.popleft()
             self.counters.retained_withheld += 1
             return True
-        qos = min(message.qos, stored.qos)
+        qos = min(message.heading.qos, stored.qos)
         if qos and not session.has_quota:
             return False
         pending.found.popleft()
-        identifiers = () if stored.identifier is None else (stored.identifier,)  # [MQTT-3.3.4-5]
+        terms = Terms(qos, True, stored.identifiers)  # [MQTT3-3.3.1-8]
         if qos:
-            delivery = Delivery(message, qos, True, identifiers)  # [MQTT3-3.3.1-8]
-            session.launch(delivery)
-            self._send(link, session, delivery, now)
+            delivery = message, terms
+            self._send(link, session, (session.launch(delivery), delivery, False), now)
         else:
-            self._write(link, message, 0, True, False, 0, identifiers, now)
+            self._write(link, message, terms, 0, False, now)
         return True
 
     # ------------------------------------------------------------------------------------------------- retained
@@ -390,16 +485,16 @@ class Distributor:
             self._deadlines.disarm(message.topic)
             return
         self.retained.store(message, publisher)
-        self._deadlines.arm(message.topic, message.kept_until)
+        self._deadlines.arm(message.topic, message.heading.kept_until)
 
     def expire_retained(self, topic: bytes, now: float) -> None:
         """Delete what a topic retains if its time has passed, section 3.3.2.3.3. It must retain something."""
         message = self.retained.get(topic)
         assert message is not None  # else its deadline is gone, too
-        if message.kept_until <= now:
+        if message.heading.kept_until <= now:
             self.retained.delete(topic)
         else:
-            self._deadlines.arm(topic, message.kept_until)
+            self._deadlines.arm(topic, message.heading.kept_until)
 
     def queue_retained(self, topic_filter: str, stored: Stored) -> None:
         """Have the retained messages that a new subscription matches sent (section 3.3.1.3), as room allows.
@@ -410,3 +505,7 @@ class Distributor:
         session.retained.pop(topic_filter, None)
         search = self.retained.search(topic_filter)
         session.retained[topic_filter] = Pending(stored, search, session.taken + len(session.queue))
+
+
+def _member_terms(share: Share, stored: Stored, qos: int, retain: bool) -> Terms:
+    return Terms(min(qos, stored.qos), retain, stored.identifiers, share)  # [MQTT-4.8.2-3] [MQTT-3.3.4-5]

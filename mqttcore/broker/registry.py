@@ -19,7 +19,7 @@ from mqttcore.codes import V5, ReasonCode
 from mqttcore.limits import Limits
 from mqttcore.message import message_from
 from mqttcore.packets import Connect, Publish, Will
-from mqttcore.session import Awaiting, Delivery
+from mqttcore.session import Delivery
 from mqttcore.topics import split_share
 
 
@@ -188,7 +188,8 @@ class Registry:
         del session.port  # a route that nobody asks for any more may remember the session, and shall keep no policy
         self._deadlines.disarm(session)
         discarded = session.pending
-        left = [*session.inflight.values(), *session.queue]
+        left = [delivery for delivery in session.inflight.values() if delivery[1].qos == 1]  # [MQTT-4.8.2-5]
+        left += session.queue
         session.clear()
         discarded -= self._redistribute(left, now)
         self._actions.append(Report(reports.SessionEnded(client_id=session.client_id, discarded=discarded)))
@@ -196,12 +197,10 @@ class Registry:
     def _redistribute(self, deliveries: list[Delivery], now: float) -> int:
         """Give what a share's member leaves behind to another; how many messages have found one."""
         count = 0
-        for delivery in deliveries:
-            share = delivery.owner
-            if delivery.awaiting not in (Awaiting.NOTHING, Awaiting.PUBACK):  # [MQTT-4.8.2-5]
-                continue
-            if isinstance(share, Share) and share.members and not delivery.message.expired(now):
-                self._distributor.deliver_shared(share, delivery.message, now)
+        for message, terms in deliveries:
+            share = terms.owner
+            if isinstance(share, Share) and share.members and not message.expired(now):
+                self._distributor.deliver_shared(share, message, now)
                 count += 1
         return count
 

@@ -12,7 +12,7 @@ from mqttcore.broker.subscriptions import Share, Stored
 from mqttcore.limits import Limits
 from mqttcore.message import Message
 from mqttcore.packets import Will
-from mqttcore.session import Awaiting, Delivery, Session
+from mqttcore.session import Delivery, Session, Terms
 from mqttcore.topics import matches
 
 if TYPE_CHECKING:
@@ -63,31 +63,32 @@ class ServerSession(Session):
 
     def take_unsubscribed(self, *, in_flight: bool) -> list[Delivery]:
         """Take out what waits, to be sent or sent again, although no subscription asks for it any more; with
-        `in_flight`, what is under way to the client, too.
+        `in_flight`, what is under way to the client, too. Of what was sent, only QoS 1 may be given to another.
         """
         filters = [topic_filter for topic_filter, stored in self.subscriptions.items() if stored.share is None]
 
-        def wanted(delivery: Delivery) -> bool:
-            if isinstance(delivery.owner, Share):
-                return self in delivery.owner.members
-            topic = delivery.message.topic_name
+        def wanted(message: Message, terms: Terms) -> bool:
+            if isinstance(terms.owner, Share):
+                return self in terms.owner.members
+            topic = message.topic_name
             return any(matches(topic_filter, topic) for topic_filter in filters)
 
-        taken = []
-        for delivery in [*self.inflight.values()]:
-            if not in_flight and delivery.packet_id not in self._resend:
+        taken: list[Delivery] = []
+        for packet_id, delivery in [*self.inflight.items()]:
+            if not in_flight and packet_id not in self._resend:
                 continue
-            if delivery.awaiting != Awaiting.PUBCOMP and not wanted(delivery):
-                self.drop(delivery)
-                taken.append(delivery)
+            if not wanted(*delivery):
+                self.drop(packet_id)
+                if delivery[1].qos == 1:  # [MQTT-4.8.2-5]
+                    taken.append(delivery)
         waiting = [*self.queue]
         self.queue.clear()
         self.queued_bytes = 0
         left: list[int] = []  # places in the queue, counted as Pending.after is
         for place, delivery in enumerate(waiting, self.taken):
-            if wanted(delivery):
+            if wanted(*delivery):
                 self.queue.append(delivery)
-                self.queued_bytes += delivery.message.size
+                self.queued_bytes += delivery[0].size
             else:
                 left.append(place)
                 taken.append(delivery)

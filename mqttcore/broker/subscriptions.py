@@ -28,6 +28,11 @@ class Stored:
         self.identifier: int | None = identifier
         self.share: Share | None = None
 
+    @property
+    def identifiers(self) -> tuple[int, ...]:
+        """Its Subscription Identifier, if it has one, as what a message for it alone carries. [MQTT-3.3.4-5]"""
+        return () if self.identifier is None else (self.identifier,)
+
 
 @final
 class Share:
@@ -50,6 +55,8 @@ class Share:
         """Take a member out."""
         del self.members[session]
         self._order = list(self.members.values())
+        if self._turn >= len(self._order):
+            self._turn = 0
 
     def turns(self) -> Iterator[Stored]:
         """The members, each once, beginning with the one whose turn it is."""
@@ -59,6 +66,13 @@ class Share:
         self._turn = start + 1 if start + 1 < count else 0
         for offset in range(count):
             yield order[(start + offset) % count]
+
+    def take_turns(self, times: int) -> list[Stored]:
+        """Whose turn it is next, and next, for so many times; only the first round, since the others repeat it."""
+        order = self._order
+        start = self._turn
+        self._turn = (start + times) % len(order)
+        return (order[start:] + order[:start])[:times]
 
 
 @final

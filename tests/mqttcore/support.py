@@ -15,7 +15,7 @@ from mqttcore.events import ConnectionClosed, Event
 from mqttcore.framing import FrameBuffer
 from mqttcore.limits import Limits
 from mqttcore.message import message_from
-from mqttcore.session import Delivery, Session
+from mqttcore.session import Session, Terms
 from mqttcore.states import CLIENT, SERVER, Role
 from mqttcore.testing import strategies
 from mqttcore.testing.malformed import malformed_packets
@@ -283,7 +283,7 @@ class Server:
     def publish(self, payload: bytes, qos: int) -> None:
         """A message for the client."""
         message = message_from(p.Publish("to/client", payload), 0.0)
-        assert self.session.enqueue(Delivery(message, qos, retain=False))
+        assert self.session.enqueue((message, Terms(qos, retain=False)))
         self._pump()
 
     def receive(self, data: bytes, now: float = 0.0) -> None:
@@ -324,6 +324,6 @@ class Server:
 
     def _pump(self) -> None:
         connection = self.connection
-        while connection.connected and (delivery := self.session.next_publish(0.0)) is not None:
-            encode_it = delivery.message.encode
-            connection.out.append(encode_it(V5, delivery.qos, delivery.retain, delivery.dup, delivery.packet_id, 0.0))
+        while connection.connected and (sending := self.session.next_publish(0.0)) is not None:
+            packet_id, (message, terms), dup = sending
+            connection.out.append(message.encode(V5, terms.qos, terms.retain, dup, packet_id, 0.0))

@@ -78,8 +78,9 @@ def test_every_receiver_gets_the_publish_that_is_due_to_it(
 @given(will=strategies.wills(), now=st.floats(0, 1e6))
 def test_a_will_becomes_the_message_that_it_describes(will: p.Will, now: float) -> None:
     message = message_from(will, now)
-    assert (message.qos, message.retain, message.publisher) == (will.qos, will.retain, "")
-    [publish] = packets_in(message.encode(V5, 0, message.retain, False, 0, now))
+    heading = message.heading
+    assert (heading.qos, heading.retain, heading.publisher) == (will.qos, will.retain, "")
+    [publish] = packets_in(message.encode(V5, 0, heading.retain, False, 0, now))
     assert isinstance(publish, p.Publish)
     for name in ("topic", "payload", "retain", "payload_format_indicator", "content_type", "response_topic"):
         assert getattr(publish, name) == getattr(will, name)
@@ -102,7 +103,7 @@ def test_the_size_is_what_a_bound_on_bytes_is_about(publish: p.Publish) -> None:
 def test_expiry(interval: int | None, waited: float, expired: bool) -> None:
     message = message_from(p.Publish("t", message_expiry_interval=interval), 100.0)
     assert message.expired(100.0 + waited) is expired
-    assert (message.expires_at == inf) is (interval is None)
+    assert (message.heading.expires_at == inf) is (interval is None)
 
 
 def test_what_is_sent_late_has_no_time_left_rather_than_less() -> None:

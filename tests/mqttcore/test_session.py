@@ -1,6 +1,6 @@
 """Session State: packet identifiers, what is sent again and in which order, quota, expiry, bounds."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,15 +10,30 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from mqttcore import packets as p
 from mqttcore.codes import ReasonCode
 from mqttcore.limits import Limits
-from mqttcore.message import Message
-from mqttcore.session import Awaiting, Delivery, Session
+from mqttcore.message import Heading, Message
+from mqttcore.session import Delivery, Session, Terms
 
 NOT_FOUND = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
 REFUSED = ReasonCode.NOT_AUTHORIZED
 
 
+class Sent(NamedTuple):
+    packet_id: int
+    delivery: Delivery
+    dup: bool
+
+    @property
+    def message(self) -> Message:
+        return self.delivery[0]
+
+    @property
+    def qos(self) -> int:
+        return self.delivery[1].qos
+
+
 def delivery(qos: int = 1, payload: bytes = b"", expires_at: float = float("inf")) -> Delivery:
-    return Delivery(Message(b"t", payload, qos, False, expires_at=expires_at), qos, retain=False)
+    heading = Heading(b"t", len(payload), qos, False, expires_at=expires_at)
+    return Message(heading, payload), Terms(qos, retain=False)
 
 
 def session(*, quota: int = 65_535, **limits: Any) -> Session:
@@ -28,19 +43,24 @@ def session(*, quota: int = 65_535, **limits: Any) -> Session:
     return made
 
 
-def under_way(made: Session, *qos: int) -> list[Delivery]:
+def under_way(made: Session, *qos: int) -> list[Sent]:
     """Messages that have been sent for the first time."""
     for level in qos:
         assert made.enqueue(delivery(level))
     return everything(made)
 
 
-def everything(made: Session, now: float = 0.0) -> list[Delivery]:
+def everything(made: Session, now: float = 0.0) -> list[Sent]:
     """What can be sent now."""
     found = []
     while (item := made.next_publish(now)) is not None:
-        found.append(item)
+        found.append(Sent(*item))
     return found
+
+
+def again(items: list[Sent]) -> list[Sent]:
+    """As they are sent again."""
+    return [item._replace(dup=True) for item in items]
 
 
 class Life(RuleBasedStateMachine):
@@ -58,10 +78,11 @@ class Life(RuleBasedStateMachine):
         self.session._last_id = last_id  # to come to the end of the identifiers in few steps
         self.quota = 0
         self.now = 0.0
-        self.on_the_way: dict[int, Delivery] = {}  # sent on this connection, and not settled
-        self.order: list[Delivery] = []  # of first sending
+        self.on_the_way: set[int] = set()  # sent on this connection, and not settled
+        self.order: dict[int, Delivery] = {}  # of first sending, without PUBREC
+        self.released: dict[int, Delivery] = {}  # in the order of the PUBRECs
         self.requests: set[int] = set()
-        self.to_resend: list[Delivery] = []
+        self.to_resend: list[int] = []
         if quota:  # else it begins with no connection
             self.reconnect(quota)
 
@@ -73,28 +94,54 @@ class Life(RuleBasedStateMachine):
         assert added is room
         assert len(self.session.queue) == waiting + room
 
+    def in_use(self) -> set[int]:
+        return {*self.session.inflight, *self.session.releasing, *self.requests}
+
     @rule()
     def send(self) -> None:
-        has_quota, in_use = self.session.has_quota, set(self.session.inflight) | self.requests
+        has_quota, in_use = self.session.has_quota, self.in_use()
         item = self.session.next_publish(self.now)
         assert has_quota is (len(self.on_the_way) < min(self.quota, self.limits.inflight_maximum))
-        if self.to_resend:
-            assert item is (self.to_resend.pop(0) if has_quota else None)
         if item is None:
             assert not has_quota or not self.session.backlog
             return
-        assert item.dup is (item in self.order)
-        if not item.dup:
-            assert item.packet_id not in in_use
-            assert 1 <= item.packet_id <= 65_535
-            assert not item.message.expired(self.now)
-            self.order.append(item)
-        self.on_the_way[item.packet_id] = item
+        assert has_quota
+        packet_id, sent, dup = item
+        assert dup is bool(self.to_resend)
+        if dup:
+            assert packet_id == self.to_resend.pop(0)
+            assert sent is self.order[packet_id]
+        else:
+            assert packet_id not in in_use
+            assert 1 <= packet_id <= 65_535
+            assert not sent[0].expired(self.now)
+            self.order[packet_id] = sent
+        self.on_the_way.add(packet_id)
+
+    @rule(count=st.integers(1, 5), qos=st.integers(1, 2), size=st.integers(0, 300))
+    def send_at_once(self, count: int, qos: int, size: int) -> None:
+        _, terms = delivery(qos)
+        heading = Heading(b"t", size, qos, False)
+        messages = [Message(heading, bytes(size)) for _ in range(count)]
+        in_use = self.in_use()
+        quota = min(self.quota, self.limits.inflight_maximum) - len(self.order) - len(self.released)
+        takes = self.session.takes(count, heading.size)
+        fits = self.session.inflight_bytes + (count - 1) * heading.size < 1024
+        assert takes is (count <= quota and fits and not self.session.backlog)
+        if takes:
+            packet_ids = self.session.launch_all(messages, terms)
+            assert len({*packet_ids} - in_use) == count
+            assert all(1 <= packet_id <= 65_535 for packet_id in packet_ids)
+            assert [self.session.inflight[packet_id] for packet_id in packet_ids] == [
+                (each, terms) for each in messages
+            ]
+            self.order.update((packet_id, self.session.inflight[packet_id]) for packet_id in packet_ids)
+            self.on_the_way.update(packet_ids)
 
     @rule()
     def request(self) -> None:
         packet_id = self.session.allocate_id()
-        assert packet_id not in set(self.session.inflight) | self.requests
+        assert packet_id not in self.in_use()
         assert 1 <= packet_id <= 65_535
         if len(self.requests) < 5:
             self.requests.add(packet_id)
@@ -102,42 +149,48 @@ class Life(RuleBasedStateMachine):
 
     @rule(data=st.data(), code=st.sampled_from([ReasonCode.SUCCESS, REFUSED]))
     def the_peer_answers(self, data: st.DataObject, code: ReasonCode) -> None:
-        known = sorted(self.session.inflight)
+        known = [*self.order, *self.released]
         packet_id = data.draw(st.sampled_from(known) if known else st.integers(1, 65_535))
         kind: Any = data.draw(st.sampled_from([p.PubAck, p.PubRec, p.PubComp]))
-        item = self.session.inflight.get(packet_id)
-        awaiting = Awaiting.NOTHING if item is None else item.awaiting
         answer = self.session.on_packet(kind(packet_id, code))
-        if kind is p.PubRec and code is ReasonCode.SUCCESS:
-            found = awaiting in (Awaiting.PUBREC, Awaiting.PUBCOMP)
+        qos = self.order[packet_id][1].qos if packet_id in self.order else 0
+        received = kind is p.PubRec and code is ReasonCode.SUCCESS
+        if received:
+            found = qos == 2 or packet_id in self.released
             assert answer == p.PubRel(packet_id, ReasonCode.SUCCESS if found else NOT_FOUND)
         else:
             assert answer is None
-        if item is None:
-            return
-        settled = {
-            Awaiting.PUBACK: kind is p.PubAck,
-            Awaiting.PUBREC: kind is p.PubRec and code is REFUSED,
-            Awaiting.PUBCOMP: kind is p.PubComp or (kind is p.PubRec and code is REFUSED),
-        }[awaiting]
-        assert (packet_id not in self.session.inflight) is settled
-        if settled:
-            self.on_the_way.pop(packet_id, None)
-            self.order.remove(item)
-        elif awaiting is Awaiting.PUBREC and item.awaiting is Awaiting.PUBCOMP:
-            self.on_the_way[packet_id] = item  # it takes no quota while it waits to be sent again, but does now
-        if settled or item.awaiting is not awaiting:
-            self.to_resend = [other for other in self.to_resend if other is not item]
+        if (kind is p.PubAck and qos == 1) or (kind is p.PubRec and qos == 2):
+            sent = self.order.pop(packet_id)
+            self.on_the_way.discard(packet_id)
+            if packet_id in self.to_resend:
+                self.to_resend.remove(packet_id)
+            if received:
+                self.released[packet_id] = sent
+                self.on_the_way.add(packet_id)  # it takes no quota while it waits to be sent again, but does now
+        elif kind is p.PubComp or (kind is p.PubRec and code is REFUSED):
+            self.released.pop(packet_id, None)
+            self.on_the_way -= {packet_id} - {*self.order}
+
+    @rule(data=st.data(), others=st.sets(st.integers(1, 10)))
+    def the_peer_acknowledges_many(self, data: st.DataObject, others: set[int]) -> None:
+        packet_ids = data.draw(st.permutations([*self.order, *others]))
+        self.session.acknowledged_all(packet_ids)
+        for packet_id in packet_ids:
+            if packet_id in self.order and self.order[packet_id][1].qos == 1:
+                del self.order[packet_id]
+                self.on_the_way.discard(packet_id)
+                if packet_id in self.to_resend:
+                    self.to_resend.remove(packet_id)
 
     @rule(quota=st.integers(1, 8))
     def reconnect(self, quota: int) -> None:
         again = self.session.resume(quota)
         self.quota = quota
         self.requests.clear()
-        waiting = {item.packet_id: item for item in self.order if item.awaiting is Awaiting.PUBCOMP}
-        assert {packet.packet_id for packet in again} == set(waiting)
-        self.on_the_way = waiting
-        self.to_resend = [item for item in self.order if item.awaiting is not Awaiting.PUBCOMP]
+        assert [packet.packet_id for packet in again] == [*self.released]
+        self.on_the_way = {*self.released}
+        self.to_resend = [*self.order]
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 2.0]))
     def time_passes(self, seconds: float) -> None:
@@ -145,14 +198,15 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def the_accounts_are_right(self) -> None:
-        assert self.session.queued_bytes == sum(item.message.size for item in self.session.queue)
-        assert self.session.inflight_bytes == sum(item.message.size for item in self.session.inflight.values())
-        assert self.session.pending == len(self.order) + len(self.session.queue)
-        assert set(self.session.inflight) == {item.packet_id for item in self.order}
+        assert self.session.queued_bytes == sum(message.size for message, _ in self.session.queue)
+        assert self.session.inflight_bytes == sum(message.size for message, _ in self.session.inflight.values())
+        assert self.session.pending == len(self.order) + len(self.released) + len(self.session.queue)
+        assert [*self.session.inflight.items()] == [*self.order.items()]
+        assert [*self.session.releasing] == [*self.released]
         assert self.session.backlog is bool(self.to_resend or self.session.queue)
-        assert not set(self.session.inflight) & self.requests
+        assert not {*self.session.inflight, *self.session.releasing} & self.requests
         # PUBRELs from an earlier connection may be more
-        sent_now = [item for item in self.on_the_way.values() if item.awaiting is not Awaiting.PUBCOMP]
+        sent_now = self.on_the_way - {*self.released}
         assert len(sent_now) <= min(self.quota, self.limits.inflight_maximum)
 
 
@@ -188,17 +242,17 @@ def test_identifiers_go_round_past_those_in_use() -> None:
     for _ in range(65_600):
         [item] = under_way(made, 1)
         assert item.packet_id not in (first.packet_id, second.packet_id, 70)
-        assert made.acknowledged(item.packet_id) is item
+        assert made.acknowledged(item.packet_id) is item.delivery[1]
 
 
 def test_a_message_has_no_identifier_before_it_is_sent() -> None:
     made = session(quota=1)
-    one, two = (Delivery(delivery(qos).message, qos, False, identifiers=(3,)) for qos in (1, 2))
+    one, two = delivery(1), delivery(2)
     assert made.enqueue(one)
     assert made.enqueue(two)
-    assert everything(made) == [one]
-    assert (one.packet_id, one.awaiting, one.identifiers) == (1, Awaiting.PUBACK, (3,))
-    assert (two.packet_id, two.awaiting, two.identifiers) == (0, Awaiting.NOTHING, (3,))
+    assert everything(made) == [(1, one, False)]
+    assert made.acknowledged(1) is one[1]
+    assert everything(made) == [(2, two, False)]
 
 
 def test_nothing_is_sent_before_there_is_a_connection() -> None:
@@ -225,9 +279,7 @@ def test_publishes_are_sent_again_in_their_order_and_pubrels_in_that_of_their_pu
         made.received(items[index].packet_id)
     made.received(items[3].packet_id)  # a PUBREC that comes twice
     assert made.resume(100) == [p.PubRel(items[3].packet_id), p.PubRel(items[0].packet_id)]
-    again = everything(made)
-    assert again == [items[index] for index in (1, 2, 4, 5)]
-    assert all(item.dup for item in again)
+    assert everything(made) == again([items[index] for index in (1, 2, 4, 5)])
     assert everything(made) == []  # once per connection
 
 
@@ -236,10 +288,10 @@ def test_new_messages_wait_behind_those_sent_again() -> None:
     old = under_way(made, 1, 1, 1)
     made.enqueue(delivery(1, b"new"))
     made.resume(2)
-    assert everything(made) == old[:2]
+    assert everything(made) == again(old[:2])
     assert not made.has_quota
     made.acknowledged(old[0].packet_id)
-    assert everything(made) == old[2:]
+    assert everything(made) == again(old[2:])
     made.acknowledged(old[1].packet_id)
     [new] = everything(made)
     assert (new.message.payload, new.dup) == (b"new", False)
@@ -254,7 +306,7 @@ def test_a_smaller_receive_maximum_counts_the_pubrels_too() -> None:
     made.resume(2)
     for item in items[:2]:
         assert everything(made) == []
-        assert made.completed(item.packet_id) is item
+        assert made.completed(item.packet_id) is item.delivery[1]
     assert len(everything(made)) == 1
 
 
@@ -263,8 +315,8 @@ def test_an_answer_that_comes_before_the_message_is_sent_again_settles_it() -> N
     one, two, three = under_way(made, 1, 2, 2)
     made.resume(1)
     made.acknowledged(one.packet_id)
-    made.received(two.packet_id, REFUSED)
-    assert everything(made) == [three]
+    made.refused(two.packet_id)
+    assert everything(made) == again([three])
     made.resume(1)
     assert made.received(three.packet_id) == p.PubRel(three.packet_id)
     assert everything(made) == []
@@ -277,7 +329,7 @@ def test_what_has_been_sent_no_longer_expires(qos: int) -> None:
     made.enqueue(delivery(qos, expires_at=10.0))
     [item] = everything(made, 10.0)
     made.resume(5)
-    assert everything(made, 1e9) == [item]
+    assert everything(made, 1e9) == again([item])
     assert made.expired == 0
 
 
@@ -292,7 +344,7 @@ def test_what_expires_while_it_waits_is_not_sent() -> None:
     lives = (5.0, 20.0, 5.0, float("inf"))
     for life in lives:
         made.enqueue(delivery(expires_at=life))
-    assert [item.message.expires_at for item in everything(made, 6.0)] == [20.0, float("inf")]
+    assert [item.message.heading.expires_at for item in everything(made, 6.0)] == [20.0, float("inf")]
     assert (made.expired, made.queued_bytes, made.pending) == (2, 0, 2)
 
 
@@ -319,15 +371,15 @@ def test_what_a_full_queue_keeps(drop_oldest: bool, count: int, steps: list[tupl
     [sent] = under_way(made, 1)
 
     def fits(items: list[Delivery]) -> bool:
-        return len(items) <= count and sum(item.message.size for item in items) <= 1024
+        return len(items) <= count and sum(message.size for message, _ in items) <= 1024
 
     for now, (size, life, reads) in enumerate(steps):
         before, taken, expired = [*made.queue], made.taken, made.expired
         item = delivery(payload=bytes(size), expires_at=now + life)
-        dropped = made.make_room(item.message, now)
+        dropped = made.make_room(item[0], now)
         kept = made.enqueue(item)
         may_go = 0
-        while may_go < len(before) and (drop_oldest or before[may_go].message.expired(now)):
+        while may_go < len(before) and (drop_oldest or before[may_go][0].expired(now)):
             may_go += 1
         ends = [[*before[gone:], item] for gone in range(may_go + 1) if fits([*before[gone:], item])]
         assert kept is bool(ends)
@@ -337,10 +389,10 @@ def test_what_a_full_queue_keeps(drop_oldest: bool, count: int, steps: list[tupl
             assert [*made.queue] == (before if not fits([item]) else before[may_go:])
         gone = len(before) + kept - len(made.queue)
         assert (made.taken - taken, made.expired - expired + dropped) == (gone, gone)
-        assert [*made.inflight.values()] == [sent]
+        assert [*made.inflight.values()] == [sent.delivery]
         for _ in range(reads):
             if (read := made.next_publish(now)) is not None:
-                made.acknowledged(read.packet_id)
+                made.acknowledged(read[0])
 
 
 def test_clear_forgets_everything() -> None:
@@ -362,7 +414,7 @@ def test_clear_forgets_everything() -> None:
 def test_a_message_that_cannot_be_sent_is_done_with() -> None:
     made = session(quota=1)
     [item] = under_way(made, 2)
-    made.drop(item)
+    made.drop(item.packet_id)
     assert (made.pending, made.has_quota) == (0, True)
 
 

@@ -185,7 +185,7 @@ class Changes(RuleBasedStateMachine):
             session = self.net.broker.sessions.get(client_id)
             if session is None:
                 continue
-            held.excused |= {delivery.message.payload for delivery in session.inflight.values()}
+            held.excused |= {message.payload for message, _ in session.inflight.values()}
             if session.link is not None and output:
                 for packet in session.link.out:
                     held.excused |= {match + PADDING for match in re.findall(rb"<\d+>", packet)}
@@ -391,7 +391,7 @@ class Changes(RuleBasedStateMachine):
         waiting = [*session.queue, *session.inflight.values()]
         peer = self.connected(client_id)
         received = [] if peer is None else [each.payload for each in peer.received if isinstance(each, Publish)]
-        return payload in received or any(delivery.message.payload == payload for delivery in waiting)
+        return payload in received or any(message.payload == payload for message, _ in waiting)
 
     @rule(client_id=clients)
     def cut(self, client_id: str) -> None:

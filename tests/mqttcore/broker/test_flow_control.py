@@ -131,8 +131,8 @@ class TestHighWater:
         for number in range(100):
             net.publish("t", b"%100d" % number, qos=qos)
         session = net.broker.sessions["a"]
-        assert len(session.inflight) <= 11
-        assert len(session.inflight) + len(session.queue) == 100
+        assert len(session.inflight) + len(session.releasing) <= 11
+        assert session.pending == 100
         peer.read()
         assert peer.payloads() == [b"%100d" % number for number in range(100)]
         assert not session.pending

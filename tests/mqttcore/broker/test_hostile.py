@@ -288,7 +288,7 @@ def test_what_is_remembered_of_properties_is_bounded() -> None:
     b.subscribe("t")
     for number in range(MAXIMUM_REMEMBERED_PROPERTIES + 10):
         a.publish("t", content_type=str(number))
-    assert len(net.broker._distributor._plain) <= MAXIMUM_REMEMBERED_PROPERTIES
+    assert len(net.broker._distributor._properties) <= MAXIMUM_REMEMBERED_PROPERTIES
     types = [packet.content_type for packet in b.take(Publish)]
     assert types == [str(number) for number in range(MAXIMUM_REMEMBERED_PROPERTIES + 10)]
 
@@ -530,8 +530,8 @@ class Shell:
             assert session.client_id == client_id
             assert session.link is None or session.link.session is session
             assert len(session.queue) <= LIMITS.maximum_queued_messages
-            assert len(session.inflight) <= LIMITS.inflight_maximum
-            assert session.queued_bytes == sum(delivery.message.size for delivery in session.queue)
+            assert len(session.inflight) + len(session.releasing) <= LIMITS.inflight_maximum
+            assert session.queued_bytes == sum(message.size for message, _ in session.queue)
             assert len(session.subscriptions) <= LIMITS.maximum_subscriptions
 
 

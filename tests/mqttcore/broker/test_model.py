@@ -1,7 +1,8 @@
 """The broker and the model of it side by side, through anything that clients may do, every delivery compared."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from math import inf
-from typing import Any
 from unittest.mock import patch
 
 from attrs import evolve
@@ -28,8 +29,10 @@ from mqttcore import (
     Unsubscribe,
     Will,
 )
-from mqttcore.broker.distribution import Distributor
-from mqttcore.broker.sessions import NEVER
+from mqttcore.broker.sessions import NEVER, ServerSession
+from mqttcore.message import Message as CoreMessage
+from mqttcore.message import Run
+from mqttcore.session import Terms
 from tests.mqttcore.broker.model import Due, Message, Model, State
 from tests.mqttcore.broker.support import Network, Peer, assert_empty
 
@@ -74,19 +77,30 @@ class BrokerMachine(RuleBasedStateMachine):
         self.serial = 0
         self.chosen: list[tuple[bytes, str, str]] = []  # payload, filter, client
         distributor = self.net.broker._distributor
-        self.spy = patch.object(distributor, "_give", self.give(distributor))
-        self.spy.start()
+        self.spies = ExitStack()
+        give, give_at_once = self.give(distributor._give), self.give_at_once(distributor._give_at_once)
+        self.spies.enter_context(patch.object(distributor, "_give", give))
+        self.spies.enter_context(patch.object(distributor, "_give_at_once", give_at_once))
 
-    def give(self, distributor: Distributor) -> Any:
+    def note(self, session: ServerSession, payloads: list[bytes], terms: Terms) -> None:
         """Whom the broker gives shared messages is its business: the model judges whether it is legal."""
-        original = distributor._give
+        for topic_filter, stored in session.subscriptions.items():
+            if terms.owner is not None and stored.share is terms.owner:
+                self.chosen += [(payload, topic_filter, session.client_id) for payload in payloads]
 
-        def spy(session: Any, message: Any, *arguments: Any) -> None:
-            share = arguments[-2]
-            for topic_filter, stored in session.subscriptions.items():
-                if share is not None and stored.share is share:
-                    self.chosen.append((message.payload, topic_filter, session.client_id))
-            original(session, message, *arguments)
+    def give(self, original: Callable[..., None]) -> Callable[..., None]:
+        def spy(session: ServerSession, message: CoreMessage, terms: Terms, now: float) -> None:
+            self.note(session, [message.payload], terms)
+            original(session, message, terms, now)
+
+        return spy
+
+    def give_at_once(self, original: Callable[..., bool]) -> Callable[..., bool]:
+        def spy(session: ServerSession, run: Run, terms: Terms, now: float) -> bool:
+            given = original(session, run, terms, now)
+            if given:
+                self.note(session, run.payloads, terms)
+            return given
 
         return spy
 
@@ -379,7 +393,8 @@ class BrokerMachine(RuleBasedStateMachine):
             session = broker.sessions[name]
             assert session.subscriptions.keys() == state.subscriptions.keys()
             assert session.unreleased == state.unreleased.keys()
-            assert [*session.inflight] == [due.packet_id for due in state.flight]
+            assert [*session.inflight] == [due.packet_id for due in state.flight if not due.released]
+            assert [*session.releasing] == [due.packet_id for due in state.flight if due.released]
         store = broker._distributor.retained
         live = {topic for topic, message in self.model.retained.items() if message.expires_at >= self.model.now}
         assert {topic.decode() for topic in store._nodes} == live
@@ -392,7 +407,7 @@ class BrokerMachine(RuleBasedStateMachine):
             peer.cut()
         for name in [*self.net.broker.sessions]:
             self.net.connect(name, clean_start=True).disconnect()
-        self.spy.stop()
+        self.spies.close()
         self.net.advance(100)
         assert_empty(self.net.broker)
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import hypothesis.strategies as st
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 
 from mqttcore import Connect, Limits, PubAck, PubComp, Publish, PubRec, PubRel, Subscribe, Subscription
@@ -48,10 +49,41 @@ def publishes(draw: st.DrawFn, version: int) -> bytes:
 
 
 @st.composite
+def runs(draw: st.DrawFn, version: int) -> bytes:
+    """PUBLISHes that differ in Packet Identifier and payload at most; where aliases are used, the first sets one."""
+    qos = draw(st.integers(0, 2))
+    alias = draw(st.sampled_from([None, None, 1, 2])) if version == V5 else None
+    one = Publish(
+        draw(TOPICS),
+        qos=qos,
+        packet_id=1 if qos else None,
+        message_expiry_interval=draw(seldom(5)),
+        topic_alias=alias,
+        user_properties=draw(st.sampled_from([(), (("k", "v"),)])),
+    )
+    size = draw(st.sampled_from([0, 1, 1, 1, 130]))
+    data: list[bytes] = []
+    for packet_id in draw(st.lists(st.integers(1, 9), min_size=1, max_size=9, unique=draw(st.booleans()))):
+        topic = one.topic if alias is None or not data else ""
+        payload = bytes([packet_id]) * size
+        data.append(encode(evolve(one, topic=topic, payload=payload, packet_id=packet_id if qos else None), version))
+    return b"".join(data)
+
+
+@st.composite
+def answers(draw: st.DrawFn, version: int) -> bytes:
+    """A run of acknowledgements."""
+    kind: Any = draw(st.sampled_from([PubAck, PubRec, PubRel, PubComp]))
+    return b"".join(encode(kind(packet_id), version) for packet_id in draw(st.lists(IDS, min_size=1, max_size=6)))
+
+
+@st.composite
 def traffic(draw: st.DrawFn, version: int) -> bytes:
     """Bytes of a connected client: mostly well-formed, now and then broken."""
     one = st.one_of(
-        *[publishes(version)] * 6,
+        *[publishes(version)] * 4,
+        *[runs(version)] * 4,
+        answers(version),
         st.builds(lambda i: encode(PubAck(i), version), IDS),
         st.builds(lambda i: encode(PubRec(i), version), IDS),
         st.builds(lambda i: encode(PubRel(i), version), IDS),
@@ -127,11 +159,10 @@ def run(
         for link in links:
             session = broker.sessions.get(link.client_id)
             if session is not None:
-                seen.append((sorted(session.inflight), sorted(session.unreleased), session.expired, link.room))
+                seen.append((sorted(session.inflight), sorted(session.releasing), session.inflight_bytes))
+                seen.append((sorted(session.unreleased), session.expired, link.room))
                 waiting = [*session.inflight.values(), *session.queue]
-                seen.append(
-                    [(item.message.payload, item.message.expires_at, item.message.kept_until) for item in waiting]
-                )
+                seen += [(m.payload, m.heading.expires_at, m.heading.kept_until, t.qos) for m, t in waiting]
         seen.append(broker.next_deadline())
         seen.append(broker.counters)
     return seen

@@ -284,6 +284,7 @@ class Twenty:
         session = self.simulator.broker.sessions[subject.name]
         for side in (session, subject.client.client.session):
             assert not side.inflight, subject.name
+            assert not side.releasing, subject.name
             assert not side.queue, subject.name
             assert not side.unreleased, subject.name
             assert not side.requests, subject.name
