@@ -3,10 +3,12 @@
 import array
 import socket
 import sys
+from contextlib import suppress
 from typing import Protocol, final
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
+from wsproto.utilities import LocalProtocolError
 
 from trio_broker.errors import HandshakeError, TransportError
 
@@ -170,7 +172,7 @@ class WebSocketPipe:
             self._source.unread = 0
             if isinstance(message, str):
                 with trio.move_on_after(self._linger):
-                    await self._socket.aclose(1003, "MQTT needs binary messages")
+                    await self._take_leave(1003, "MQTT needs binary messages")
                 # [MQTT-6.0.0-1]
                 raise TransportError("a WebSocket text message; MQTT needs binary ones")
             self._rest = message
@@ -188,10 +190,22 @@ class WebSocketPipe:
                 raise stalled(stall_timeout)
 
     async def finish(self) -> None:
-        await self._socket.aclose()  # a Close frame; returns when the peer has answered it
+        await self._take_leave(1000, None)
 
     async def close(self) -> None:
         pass
+
+    async def _take_leave(self, code: int, reason: str | None) -> None:
+        """Send a Close frame; return when the peer has answered it, or is gone."""
+        async with trio.open_nursery() as nursery:
+
+            async def give_up() -> None:
+                await self._source.closed.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(give_up)
+            await self._socket.aclose(code, reason)
+            nursery.cancel_scope.cancel()
 
     async def _explain(self, closed: ConnectionClosed) -> None:
         if closed.reason is not None and closed.reason.code == 1009:
@@ -265,12 +279,17 @@ async def accept_websocket(
     rejected = False
 
     async def read(task_status: trio.TaskStatus[WebSocketRequest]) -> None:
-        async with trio.open_nursery() as reading:
-            task_status.started(
-                await wrap_server_stream(
-                    reading, source, 1, max_message_size=maximum_message, receive_buffer_size=READ_SIZE
+        try:
+            async with trio.open_nursery() as reading:
+                task_status.started(
+                    await wrap_server_stream(
+                        reading, source, 1, max_message_size=maximum_message, receive_buffer_size=READ_SIZE
+                    )
                 )
-            )
+        except* LocalProtocolError:  # what the library lets out when a Ping arrives behind our Close
+            with suppress(*GONE):
+                while await source.receive_some(READ_SIZE):
+                    pass
 
     with trio.move_on_after(timeout) as scope:
         async with trio.open_nursery() as watching:

@@ -38,6 +38,7 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
     routes = link.routes
     version = connection.version
     v5 = version == V5
+    v5 = version == V5
     try:
         while end - pos >= 2:
             first = data[pos]

@@ -152,6 +152,21 @@ async def test_a_text_message_ends_the_connection_with_1003() -> None:
             assert event["reason"] == "a WebSocket text message; MQTT needs binary ones"
 
 
+async def test_a_ping_behind_our_close_is_no_fault_of_ours() -> None:
+    """A client that sends a text message, is told to go and says Ping first."""
+    listener = listen(websocket=True)
+    text, ping = b"\x81\x81\0\0\0\0?", b"\x89\x80\0\0\0\0"
+    with trio.fail_after(30):
+        async with running(listener) as run:
+            for _ in range(20):  # which of the broker's tasks goes first is a matter of chance
+                async with dial_websocket(run, listener) as stream:
+                    await Peer(stream).connect("a")
+                    await run.dialled[-1].send_all(text + ping)
+                    with pytest.raises(ConnectionClosed):
+                        await stream.websocket.get_message()
+            assert not run.logged("internal_error")
+
+
 async def test_the_last_word_is_followed_by_a_close_frame() -> None:
     listener = listen(websocket=True)
     with trio.fail_after(30):
