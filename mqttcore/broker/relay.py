@@ -38,7 +38,6 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
     routes = link.routes
     version = connection.version
     v5 = version == V5
-    v5 = version == V5
     try:
         while end - pos >= 2:
             first = data[pos]
