@@ -30,7 +30,13 @@ FRAME_MAXIMUM = 268_435_460
 
 _OLD_PROTOCOL_NAME = b"\x00\x06MQIsdp"  # MQTT 3.1
 _PREVIEW = len(_OLD_PROTOCOL_NAME) + 1  # a refusal of an oversized CONNECT needs its protocol version
+# Names of our own, because a member of an Enum takes long to be found in its class.
+_START = Phase.START
+_CLOSED = Phase.CLOSED
 _PAUSED_PHASES = (Phase.CONNECTING, Phase.AUTHENTICATING)
+
+_WITH_REASON_CODE = (p.Disconnect, p.ConnAck)
+_BOUND_BY_CONNECT = (p.Auth, p.ConnAck, p.Disconnect)
 
 
 @final
@@ -41,36 +47,72 @@ class Connection:
     Size, Topic Alias Maximum), a server through the CONNACK that its owner sends.
     """
 
+    __slots__ = (
+        "_aliased_topics",
+        "_aliases",
+        "_answerable",
+        "_arrived",
+        "_clean_start",
+        "_connect_deadline",
+        "_ending",
+        "_eof",
+        "_last_sent",
+        "_own_aliases",
+        "_peer_maximum_qos",
+        "_peer_retain_available",
+        "_ping_sent",
+        "_session_expiry_interval",
+        "authentication_method",
+        "frames",
+        "keep_alive",
+        "last_received",
+        "limits",
+        "out",
+        "peer_maximum_packet_size",
+        "peer_receive_maximum",
+        "peer_topic_alias_maximum",
+        "phase",
+        "problem_information",
+        "receive_maximum",
+        "role",
+        "topic_alias_maximum",
+        "unsettled",
+        "version",
+    )
+
     def __init__(self, role: Role, limits: Limits, now: float) -> None:
-        self.role = role
-        self.limits = limits
-        self.phase = Phase.START
-        self.version = V5
-        self.frames = FrameBuffer(limits.maximum_connect_size if role is SERVER else limits.maximum_packet_size)
+        self.role: Role = role
+        self.limits: Limits = limits
+        self.phase: Phase = _START
+        self.version: int = V5
+        self.frames: FrameBuffer = FrameBuffer(
+            limits.maximum_connect_size if role is SERVER else limits.maximum_packet_size
+        )
         self.frames.preview = _PREVIEW if role is SERVER else 0
-        self.keep_alive = 0  # seconds; 0 is none
+        self.keep_alive: int = 0  # seconds; 0 is none
         self.authentication_method: str | None = None
-        self.receive_maximum = 65_535  # what the peer may have unacknowledged
-        self.topic_alias_maximum = 0  # what the peer may use
-        self.peer_receive_maximum = 65_535
-        self.peer_maximum_packet_size = FRAME_MAXIMUM
-        self.peer_topic_alias_maximum = 0
-        self.problem_information = True  # whether the client wants reason strings and user properties
-        self.last_received = now  # a whole control packet
-        self._arrived = now
+        self.receive_maximum: int = 65_535  # what the peer may have unacknowledged
+        self.topic_alias_maximum: int = 0  # what the peer may use
+        self.peer_receive_maximum: int = 65_535
+        self.peer_maximum_packet_size: int = FRAME_MAXIMUM
+        self.peer_topic_alias_maximum: int = 0
+        self.problem_information: bool = True  # whether the client wants reason strings and user properties
+        self.last_received: float = now  # a whole control packet
+        self._arrived: float = now
         self.out: list[bytes] = []
         self.unsettled: set[int] = set()  # the peer's QoS 1 and 2 packet identifiers that count against receive_maximum
-        self._last_sent = now
+        self._last_sent: float = now
         self._ping_sent: float | None = None
-        self._connect_deadline = now + limits.connect_timeout
+        self._connect_deadline: float = now + limits.connect_timeout
         self._aliases: dict[int, str] = {}  # the peer's; like ours, of this connection alone [MQTT-3.3.2-7]
         self._own_aliases: dict[str, int] = {}
         self._aliased_topics: dict[int, str] = {}
-        self._connect: p.Connect | None = None  # without its secrets and its Will
-        self._peer_maximum_qos = 2
-        self._peer_retain_available = True
-        self._answerable = False
-        self._eof = False
+        self._clean_start: bool = True  # these two are as CONNECT says
+        self._session_expiry_interval: int = 0
+        self._peer_maximum_qos: int = 2
+        self._peer_retain_available: bool = True
+        self._answerable: bool = False
+        self._eof: bool = False
         self._ending: ConnectionClosed | None = None
 
     # ------------------------------------------------------------------------------------------------ receiving
@@ -92,7 +134,7 @@ class Connection:
 
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes that the transport delivered; ask `next_event` afterwards."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return
         self._arrived = now
         self.frames.feed(data)
@@ -103,7 +145,7 @@ class Connection:
 
     def next_event(self) -> Event | None:
         """The next event, None when more bytes (or, for a server, its own CONNACK or AUTH) are needed first."""
-        if self._ending is None and self.phase is not Phase.CLOSED:  # [MQTT-3.1.4-6]
+        if self._ending is None and self.phase is not _CLOSED:  # [MQTT-3.1.4-6]
             if not self.paused:
                 try:
                     packet = self._next_packet()
@@ -120,23 +162,23 @@ class Connection:
         return ending
 
     def _next_packet(self) -> p.Packet | None:
-        if self.phase is Phase.START:
+        starting = self.phase is _START
+        if starting:
             first = self.frames.first_byte()
             if self.role is SERVER and first is not None and first >> 4 != PacketType.CONNECT:  # [MQTT-3.1.0-1]
                 raise ProtocolError("the first packet is not CONNECT")
+        body = None
         try:
             frame = self.frames.next_frame()
+            if frame is None:
+                return None
+            self.last_received = self._arrived  # Keep Alive is about control packets, not about single bytes
+            first, body = frame
+            packet = decode(first, body, self.version)
         except ProtocolError:
-            if self.phase is Phase.START:
-                self._read_version(self.frames.previewed)
+            if starting:
+                self._read_version(self.frames.previewed if body is None else body)
             raise
-        if frame is None:
-            return None
-        self.last_received = self._arrived  # Keep Alive is about control packets, not about single bytes
-        first, body = frame
-        if self.phase is Phase.START and self.role is SERVER:
-            self._read_version(body)
-        packet = decode(first, body, self.version)
         next_phase = TRANSITIONS.get((self.phase, self.role.peer, trigger(packet)))
         if next_phase is None:  # [MQTT-3.1.0-2] and every other packet out of place
             raise ProtocolError(f"{_name(packet)} is not permitted here (the connection is {self.phase.value})")
@@ -153,8 +195,8 @@ class Connection:
         elif isinstance(packet, p.PingResp):
             self._ping_sent = None
         self.phase = next_phase
-        if next_phase is Phase.CLOSED:  # [MQTT-4.13.2-1]
-            code = packet.reason_code if isinstance(packet, p.Disconnect | p.ConnAck) else ReasonCode.SUCCESS
+        if next_phase is _CLOSED:  # [MQTT-4.13.2-1]
+            code = packet.reason_code if isinstance(packet, _WITH_REASON_CODE) else ReasonCode.SUCCESS
             self._ending = ConnectionClosed(code, f"{_name(packet)} 0x{code:02X} from the peer", "peer")
         return packet
 
@@ -172,7 +214,7 @@ class Connection:
             self._answerable = level < V311
 
     def _received_connect(self, packet: p.Connect) -> None:
-        self._connect = evolve(packet, password=None, authentication_data=None, will=None)
+        self._session_expiry_interval = packet.session_expiry_interval or 0
         self.frames.preview = 0
         self.version = packet.protocol_version
         self.keep_alive = packet.keep_alive
@@ -185,10 +227,9 @@ class Connection:
     def _received_connack(self, packet: p.ConnAck) -> None:
         if packet.reason_code.is_failure:
             return
-        assert self._connect is not None
         if packet.authentication_method != self.authentication_method:  # [MQTT-4.12.0-5] [MQTT-4.12.0-6]
             raise ProtocolError("CONNACK names another Authentication Method than CONNECT")
-        if packet.session_present and self._connect.clean_start:
+        if packet.session_present and self._clean_start:
             raise ProtocolError("CONNACK says that a session is present after Clean Start 1")
         if packet.server_keep_alive is not None:  # [MQTT-3.1.2-21] [MQTT-3.2.2-21]
             self.keep_alive = packet.server_keep_alive
@@ -204,7 +245,7 @@ class Connection:
                 raise ProtocolError("a server of MQTT 3.1.1 sends no DISCONNECT")
             if packet.session_expiry_interval is not None:  # [MQTT-3.14.2-2]
                 raise ProtocolError("DISCONNECT from the server has a Session Expiry Interval")
-        elif packet.session_expiry_interval and self._connect and not self._connect.session_expiry_interval:
+        elif packet.session_expiry_interval and not self._session_expiry_interval:
             raise ProtocolError("DISCONNECT sets a Session Expiry Interval that CONNECT left at 0")
 
     def _check_method(self, packet: p.Auth) -> None:
@@ -272,7 +313,7 @@ class Connection:
             self._send(packet, packet.protocol_version)
             self._sent_connect(packet, now)
         else:
-            if isinstance(packet, p.Auth | p.ConnAck | p.Disconnect):
+            if isinstance(packet, _BOUND_BY_CONNECT):
                 self._check_against_connect(packet)
             self._send(packet, self.version)
             if isinstance(packet, p.PubAck | p.PubComp) or (
@@ -283,16 +324,15 @@ class Connection:
                 self._sent_connack(packet, now)
         self._last_sent = now
         self.phase = next_phase
-        if next_phase is Phase.CLOSED:  # [MQTT-3.14.4-2] [MQTT-4.13.2-1]
-            code = packet.reason_code if isinstance(packet, p.Disconnect | p.ConnAck) else ReasonCode.SUCCESS
+        if next_phase is _CLOSED:  # [MQTT-3.14.4-2] [MQTT-4.13.2-1]
+            code = packet.reason_code if isinstance(packet, _WITH_REASON_CODE) else ReasonCode.SUCCESS
             self._ending = ConnectionClosed(code, f"{_name(packet)} 0x{code:02X} was sent", "us")
 
     def _check_against_connect(self, packet: p.Auth | p.ConnAck | p.Disconnect) -> None:
         if isinstance(packet, p.Disconnect):
-            connect = self._connect
             if self.role is SERVER and packet.session_expiry_interval is not None:  # [MQTT-3.14.2-2]
                 raise LocalProtocolError("DISCONNECT from a server has no Session Expiry Interval")
-            if packet.session_expiry_interval and connect is not None and not connect.session_expiry_interval:
+            if packet.session_expiry_interval and not self._session_expiry_interval:
                 raise LocalProtocolError("DISCONNECT cannot set a Session Expiry Interval that CONNECT left at 0")
         elif isinstance(packet, p.ConnAck) and packet.reason_code.is_failure:
             pass  # it may name a method or not
@@ -302,7 +342,8 @@ class Connection:
             )
 
     def _sent_connect(self, packet: p.Connect, now: float) -> None:
-        self._connect = evolve(packet, password=None, authentication_data=None, will=None)
+        self._clean_start = packet.clean_start
+        self._session_expiry_interval = packet.session_expiry_interval or 0
         self.version = packet.protocol_version
         self.keep_alive = packet.keep_alive
         self.authentication_method = packet.authentication_method
@@ -403,7 +444,7 @@ class Connection:
         """End the connection over an error of the peer's, with the last word that section 4.13 asks for."""
         code = error.reason_code
         word = str(error)
-        if self.role is SERVER and self.phase in (Phase.START, *_PAUSED_PHASES, Phase.CHALLENGED):
+        if self.role is SERVER and self.phase in (_START, *_PAUSED_PHASES, Phase.CHALLENGED):
             self._refuse(code, word)
         elif self.connected and self.version == V5:  # [MQTT-4.13.1-1]
             shown = code if code in DISCONNECT_CODES else ReasonCode.PROTOCOL_ERROR
@@ -411,7 +452,7 @@ class Connection:
         self.close(code, word, "us")  # [MQTT-3.1.4-1] [MQTT-4.13.2-1] [MQTT3-4.8.0-1]
 
     def _refuse(self, code: ReasonCode, word: str) -> None:
-        if self.phase is Phase.START:
+        if self.phase is _START:
             if not self._answerable:
                 return  # nothing tells what the peer would understand [MQTT3-3.1.4-1] [MQTT3-3.2.2-6]
             if self.version < V5:  # whatever else is wrong [MQTT3-3.1.2-2]
@@ -425,8 +466,8 @@ class Connection:
 
     def close(self, reason_code: ReasonCode, reason: str, by: Literal["peer", "us", "eof", "timeout"]) -> None:
         """End the connection without a further packet; ConnectionClosed is the next event."""
-        if self.phase is not Phase.CLOSED:
-            self.phase = Phase.CLOSED
+        if self.phase is not _CLOSED:
+            self.phase = _CLOSED
             self._ending = ConnectionClosed(reason_code, reason, by)
 
     def explain(self, reason: str) -> None:
@@ -440,9 +481,9 @@ class Connection:
 
     def next_deadline(self) -> float:
         """When `handle_timeout` is due next (monotonic seconds); infinity for never."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return inf
-        if self.phase is Phase.START or (self.role is CLIENT and not self.connected):
+        if self.phase is _START or (self.role is CLIENT and not self.connected):
             return self._connect_deadline
         if not self.keep_alive or not self.connected:
             return inf
@@ -457,7 +498,7 @@ class Connection:
         if now < self.next_deadline():
             return
         if not self.connected:
-            awaited = "CONNECT" if self.phase is Phase.START else "CONNACK"
+            awaited = "CONNECT" if self.phase is _START else "CONNACK"
             self.close(
                 ReasonCode.UNSPECIFIED_ERROR, f"no {awaited} within {self.limits.connect_timeout:g} seconds", "timeout"
             )

@@ -2,16 +2,18 @@
 
 A trigger is a control packet, told apart further where its content decides what follows. What the table does not list
 is a protocol error, by whoever sends it. docs/state-diagram.md is drawn from this table.
+
+The keys are of strings because a string knows its hash; that of another Enum is computed anew for each look-up.
 """
 
-from enum import Enum
+from enum import StrEnum
 
 from mqttcore import packets as p
 from mqttcore.codes import ReasonCode
 from mqttcore.errors import LocalProtocolError
 
 
-class Role(Enum):
+class Role(StrEnum):
     """Who sends: the side that sends CONNECT, or the side that answers it."""
 
     CLIENT = "client"
@@ -27,7 +29,7 @@ CLIENT = Role.CLIENT
 SERVER = Role.SERVER
 
 
-class Phase(Enum):
+class Phase(StrEnum):
     """Where a connection is between its opening and its end."""
 
     START = "start"
@@ -41,7 +43,7 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-class Trigger(Enum):
+class Trigger(StrEnum):
     """A control packet as the table sees it."""
 
     CONNECT = "CONNECT"

@@ -232,8 +232,9 @@ def test_a_connection_keeps_no_secrets() -> None:
     )
     ours = connecting(connect)
     for connection in (server_with(connect), ours):
-        held = connection._connect
-        assert held is not None
-        assert (held.password, held.authentication_data, held.will) == (None, None, None)
-        assert held.username == "u"
+        held = [getattr(connection, name) for name in Connection.__slots__]
+        assert "m" in held
+        assert connect not in held
+        assert connect.password not in held
+        assert connect.will not in held
     assert tell(ours, p.ConnAck(authentication_method="m")) == [p.ConnAck(authentication_method="m")]
