@@ -31,7 +31,13 @@ from mqttcore.topics import check_topic_filter, check_topic_name
 PROTOCOL_NAME = b"\x00\x04MQTT"
 
 # Bits 3 to 0 of the fixed header, section 2.1.3; PUBLISH uses them as flags. [MQTT-2.1.3-1]
-FIXED_FLAGS = {kind: 0b0010 if kind in (6, 8, 10) else 0 for kind in PacketType}
+FIXED_FLAGS: dict[int, int] = {kind: 0b0010 if kind in (6, 8, 10) else 0 for kind in PacketType}
+
+# Names of our own, because a member of an Enum takes long to be found in its class.
+_CONNECT = PacketType.CONNECT
+_CONNACK = PacketType.CONNACK
+_PUBLISH = PacketType.PUBLISH
+_AUTH = PacketType.AUTH
 
 # The return codes of MQTT 3.1.1's SUBACK (its section 3.9.3); any failure is told as 0x80.
 V311_SUBACK_CODES = {code: SUBACK_CODES[code] for code in (0x00, 0x01, 0x02, 0x80)}
@@ -49,13 +55,13 @@ def decode(first: int, body: bytes, version: int) -> p.Packet:
     Raises MalformedPacket or ProtocolError, whose reason code says how the receiver ends the connection.
     """
     kind = first >> 4
-    if kind == PacketType.PUBLISH:
+    if kind == _PUBLISH:
         return decode_publish(first, body, version)
     reader = _DECODERS.get(kind)
-    if reader is None or (kind == PacketType.AUTH and version < V5):
+    if reader is None or (kind == _AUTH and version < V5):
         raise MalformedPacket(f"there is no control packet type {kind}")
     # [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1] [MQTT-3.15.1-1] [MQTT3-2.2.2-2] [MQTT3-3.14.1-1]
-    if first & 0x0F != FIXED_FLAGS[PacketType(kind)]:
+    if first & 0x0F != FIXED_FLAGS[kind]:
         raise MalformedPacket(f"the reserved flags of {PacketType(kind).name} are wrong")
     return reader(body, version)
 
@@ -97,7 +103,7 @@ def decode_connect(body: bytes, _version: int = V5) -> p.Connect:
         raise MalformedPacket("MQTT 3.1.1 has no password without a user name")
     found: dict[str, Any] = {}
     if version == V5:
-        found, pos = read_properties(PacketType.CONNECT, body, pos, end)
+        found, pos = read_properties(_CONNECT, body, pos, end)
         if "authentication_data" in found and "authentication_method" not in found:
             raise ProtocolError("Authentication Data stands without an Authentication Method")
     client_id, pos = wire.read_string(body, pos, end)  # [MQTT-3.1.3-1] [MQTT-3.1.3-3] [MQTT-3.1.3-4]
@@ -162,7 +168,7 @@ def decode_publish(first: int, body: bytes, version: int) -> p.Publish:
         packet_id, pos = _read_packet_id(body, pos)
     found: dict[str, Any] = {}
     if version == V5:
-        found, pos = read_properties(PacketType.PUBLISH, body, pos, end)
+        found, pos = read_properties(_PUBLISH, body, pos, end)
     if topic or version == V311:
         check_topic_name(topic)
     elif "topic_alias" not in found:
@@ -280,10 +286,13 @@ def _decode_pingresp(body: bytes, _version: int) -> p.PingResp:
     return p.PingResp()
 
 
+_DISCONNECT = p.Disconnect()
+
+
 def _decode_disconnect(body: bytes, version: int) -> p.Disconnect:
     if version < V5 or not body:
         _end(0, body)
-        return p.Disconnect()
+        return _DISCONNECT
     reason_code = _lookup(DISCONNECT_CODES, body[0], "DISCONNECT")  # [MQTT-3.14.2-1]
     if len(body) == 1:
         return p.Disconnect(reason_code)
@@ -404,9 +413,8 @@ def _encode_connack(packet: p.ConnAck, version: int) -> bytes:
     flags = bytes((packet.session_present,))
     if version < V5:
         # A reason that MQTT 3.1.1 has no code for is told as "Server unavailable".
-        return _frame(PacketType.CONNACK, flags + bytes((V311_RETURN_CODES.get(packet.reason_code, 3),)))
-    properties = with_length(write_properties(PacketType.CONNACK, packet))
-    return _frame(PacketType.CONNACK, flags + code + properties)
+        return _frame(_CONNACK, flags + bytes((V311_RETURN_CODES.get(packet.reason_code, 3),)))
+    return _frame(_CONNACK, flags + code + with_length(write_properties(_CONNACK, packet)))
 
 
 def encode_publish_head(qos: int, retain: bool, dup: bool, topic: bytes, remaining: int) -> bytes:

@@ -7,7 +7,7 @@ Decoded properties are keyword arguments of the packet's class, whose fields hav
 from collections.abc import Callable
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mqttcore import wire
 from mqttcore.codes import PacketType, ReasonCode
@@ -105,6 +105,11 @@ class Property:
     write: Callable[[Any], bytes]
     packets: frozenset[int]
     repeatable: bool = False
+    prefix: bytes = field(init=False)  # the identifier, encoded
+
+    @prefix.default
+    def _encode_identifier(self) -> bytes:
+        return bytes((self.identifier,))
 
 
 def _row(identifier: int, name: str, read: Reader, write: Callable[[Any], bytes], *packets: int) -> Property:
@@ -182,6 +187,8 @@ def read_properties(packet: int, data: bytes, pos: int, end: int) -> tuple[dict[
     if stop > end:
         raise MalformedPacket("the Property Length reaches past the end of the packet")
     found: dict[str, Any] = {}
+    if not length:
+        return found, pos
     allowed = BY_PACKET[packet]
     while pos < stop:
         row = allowed.get(data[pos])  # every identifier of the table is a one-byte Variable Byte Integer
@@ -210,8 +217,10 @@ def write_properties(packet: int, fields: object) -> bytes:
         value = getattr(fields, row.name)
         if value is None:
             continue
-        identifier = bytes((row.identifier,))
-        out += [identifier + row.write(item) for item in (value if row.repeatable else (value,))]
+        if not row.repeatable:
+            out.append(row.prefix + row.write(value))
+        elif value:
+            out += [row.prefix + row.write(item) for item in value]
     return b"".join(out)
 
 
