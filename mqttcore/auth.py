@@ -145,6 +145,10 @@ class Principal:
     attributes: Mapping[str, str] = field(factory=dict)
 
 
+NOBODY = Principal("")
+"""Who a client is before it has said so."""
+
+
 class Action(Enum):
     """What a client may be allowed to do."""
 
@@ -188,12 +192,14 @@ class Exchange:
     authenticator raises, or does not return a verdict.
     """
 
+    __slots__ = ("_authenticator", "_generator", "_request", "_steps", "trace", "verdict")
+
     def __init__(self, authenticator: Authenticator, request: AuthRequest, steps: int) -> None:
         self.verdict: Verdict | None = None
         self.trace: list[Trace] = []
-        self._authenticator = authenticator
-        self._request = request
-        self._steps = steps
+        self._authenticator: Authenticator = authenticator
+        self._request: AuthRequest = request
+        self._steps: int = steps
         self._generator: Authentication | None = None
 
     def start(self) -> Effect | Verdict:
@@ -210,7 +216,8 @@ class Exchange:
 
     def abandon(self) -> None:
         """End it without a verdict: the client has gone, or its time is up."""
-        self._end(Denied("abandoned"))
+        if self.verdict is None:
+            self._end(Denied("abandoned"))
 
     def _step(self, reply: Reply) -> Effect | Verdict:
         assert self._generator is not None
@@ -220,6 +227,7 @@ class Exchange:
                 self.trace.append(effect)
                 effect = self._generator.send(None)
         except StopIteration as stop:
+            self._generator = None
             verdict = stop.value
             if not isinstance(verdict, Verdict):
                 verdict = Denied(f"the authenticator returned {type(verdict).__name__} instead of a verdict")

@@ -1,8 +1,11 @@
-"""What a broker asks of the shell around it."""
+"""What a broker asks of the shell around it.
+
+Nobody changes an action; that they are not frozen is because one is made for each write, and that costs a fraction.
+"""
 
 from typing import TYPE_CHECKING
 
-from attrs import define, field, frozen
+from attrs import define
 
 from mqttcore.auth import Effect
 from mqttcore.broker.reports import Event
@@ -11,14 +14,14 @@ if TYPE_CHECKING:
     from mqttcore.broker.link import Link
 
 
-@define(eq=False)  # not frozen: one is made for each write, and that costs a fraction
+@define(eq=False)
 class Flush:
     """Output waits: write what `take_output` gives until it gives nothing."""
 
     link: "Link"
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Close:
     """The broker is done with the link. Not `abrupt`: let the output reach its reader first, within a bounded time.
 
@@ -30,7 +33,7 @@ class Close:
     expected: bool
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Perform:
     """Do what an authenticator asks for, and hand the reply to `Broker.resume` with this very action."""
 
@@ -38,11 +41,11 @@ class Perform:
     effect: Effect
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Report:
     """Something happened that a log, a test or a metric may want."""
 
-    event: Event = field()
+    event: Event
 
 
 Action = Flush | Close | Perform | Report

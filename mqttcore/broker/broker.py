@@ -115,7 +115,10 @@ class Broker:
 
         If `policy` has been changed meanwhile, the one in its place holds.
         """
-        link = Link(transport, self._port(self._successors.get(policy, policy)), now)
+        port = self._ports.get(policy)
+        if port is None:
+            port = self._port(self._successors.get(policy, policy))
+        link = Link(transport, port, now)
         self._links[link] = None
         self._deadlines.arm(link, link.next_deadline())
         return link

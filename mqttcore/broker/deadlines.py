@@ -25,14 +25,18 @@ class Deadlines:
 
     def arm(self, item: Hashable, when: float) -> None:
         """Have `item` looked at no later than at `when`; infinity asks for nothing."""
-        earlier, serial = self._armed.get(item, (inf, 0))
-        if when < earlier:
-            self._items.pop(serial, None)
-            self._serial += 1
-            self._armed[item] = when, self._serial
-            self._items[self._serial] = item
-            heappush(self._heap, (when, self._serial))
-            self._sweep()
+        if when == inf:
+            return
+        armed = self._armed.get(item)
+        if armed is not None:
+            if when >= armed[0]:
+                return
+            del self._items[armed[1]]
+        self._serial = serial = self._serial + 1
+        self._armed[item] = entry = (when, serial)
+        self._items[serial] = item
+        heappush(self._heap, entry)
+        self._sweep()
 
     def disarm(self, item: Hashable) -> None:
         """Forget `item`."""

@@ -362,7 +362,10 @@ class Handshake:
 
 def _principal(link: Link, verdict: Granted) -> Principal:
     """Who the client is by a verdict; one that names nobody leaves the user name as it was."""
-    username = link.principal.username if verdict.username is None else verdict.username
+    known = link.principal
+    username = known.username if verdict.username is None else verdict.username
+    if username == known.username and verdict.attributes == known.attributes:
+        return known
     return Principal(link.client_id, username, verdict.attributes)
 
 

@@ -3,7 +3,7 @@
 from math import inf
 from typing import TYPE_CHECKING, final
 
-from mqttcore.auth import Exchange, Principal
+from mqttcore.auth import NOBODY, Exchange, Principal
 from mqttcore.broker.actions import Perform
 from mqttcore.broker.policy import Policy, Port, Publisher, Transport
 from mqttcore.connection import Connection
@@ -59,7 +59,7 @@ class Link:
         self.connection: Connection = Connection(SERVER, policy.limits, now)
         self.session: ServerSession | None = None
         self.client_id: str = ""
-        self.principal: Principal = Principal("")
+        self.principal: Principal = NOBODY
         self.publisher: Publisher | None = None  # of what it has had retained
         self.closed: bool = False
         self.resumed: bool = False  # whether it carries on an earlier connection's session

@@ -21,6 +21,10 @@ class Transport:
     certificates: tuple[bytes, ...] = field(default=(), repr=False)
 
 
+NOWHERE = Transport()
+"""Where a session's connection came from while it has had none."""
+
+
 @frozen(kw_only=True, eq=False)
 class Policy:
     """What holds on one port; `Broker.change` puts another in its place. Two policies are never equal.

@@ -78,7 +78,7 @@ class Registry:
             self.sessions[link.client_id] = session
         session.limits = limits
         session.link = link
-        another = session.principal != principal
+        another = present and session.principal != principal
         session.principal = principal
         session.port = link.port
         session.transport = link.transport
@@ -89,7 +89,8 @@ class Registry:
         session.expiry_interval = min(interval, limits.maximum_session_expiry)
         session.will = connect.will  # [MQTT-3.1.2-7] [MQTT-3.1.3-9] [MQTT3-3.1.2-8]
         link.session = session
-        self.judge(session, now, resumed=True, another=another)
+        if present:
+            self.judge(session, now, resumed=True, another=another)
         return present
 
     def judge(self, session: ServerSession, now: float, *, resumed: bool = False, another: bool = False) -> None:

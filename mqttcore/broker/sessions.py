@@ -5,8 +5,8 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, final
 
-from mqttcore.auth import Principal
-from mqttcore.broker.policy import Port, Transport
+from mqttcore.auth import NOBODY, Principal
+from mqttcore.broker.policy import NOWHERE, Port, Transport
 from mqttcore.broker.retained import Search
 from mqttcore.broker.subscriptions import Share, Stored
 from mqttcore.limits import Limits
@@ -54,8 +54,8 @@ class ServerSession(Session):
         self.will: Will | None = None
         self.will_at = inf
         self.narrowed = False  # whether subscriptions have ended while the client was connected, by what it may do
-        self.principal = Principal(client_id)  # whom the Will is published for
-        self.transport = Transport()  # of its last connection
+        self.principal: Principal = NOBODY  # whom the Will is published for
+        self.transport: Transport = NOWHERE  # of its last connection
 
     def next_deadline(self) -> float:
         """When the session ends or its Will is due, monotonic seconds."""
