@@ -28,6 +28,7 @@ LONGEST_REMEMBERED_NAME = 200
 LONGEST_REMEMBERED_TOPIC = 200
 """Characters of a Topic Name or Topic Filter whose decision is remembered."""
 
+_NO_ATTRIBUTES: frozenset[tuple[str, str]] = frozenset()
 _SHARED_FROM = 16  # topics of one grant: fewer are put together with the client's others
 
 
@@ -71,18 +72,16 @@ def authorizer(rules: Iterable[Rule]) -> Authorizer:
 
 @final
 class _Allowance:
-    """What some resources allow, whomever they are for."""
+    """What some resources allow to publish and to subscribe to, whomever they are for."""
 
-    __slots__ = ("connect", "publish", "subscribe")
+    __slots__ = ("publish", "subscribe")
 
     def __init__(self) -> None:
-        self.connect = False
         self.publish = TopicSet()
         self.subscribe = TopicSet()
 
     def add(self, resource: Resource) -> None:
         if resource.action is Action.CONNECT:
-            self.connect = True
             return
         topics = self.publish if resource.action is Action.PUBLISH else self.subscribe
         topics.everything |= not resource.topics
@@ -96,16 +95,18 @@ class _Grant:
     others, so that a client whom many rules are for does not cost a walk for each of them.
     """
 
-    __slots__ = ("allowance", "resources", "topics")
+    __slots__ = ("allowance", "connect", "resources", "topics")
 
     def __init__(self) -> None:
         self.resources: list[Resource] = []
         self.topics = 0
+        self.connect = False
         self.allowance: _Allowance | None = None
 
     def add(self, resource: Resource) -> None:
         self.resources.append(resource)
         self.topics += max(1, len(resource.topics))
+        self.connect |= resource.action is Action.CONNECT
 
     def compile(self) -> None:
         if self.topics >= _SHARED_FROM:
@@ -158,34 +159,42 @@ class _Resources:
 
 @final
 class _Permit:
-    """What one client may do: what was compiled for many, and what is put together for it alone."""
+    """What one client may do: what was compiled for many, and what is put together for it alone when it is first asked
+    about a topic.
+    """
 
-    __slots__ = ("_allowances", "_own", "connect", "decisions", "remembered", "topics")
+    __slots__ = ("_allowances", "_grants", "_own", "connect", "decisions", "remembered", "topics")
 
     def __init__(self, principal: Principal, grants: Iterable[_Grant]) -> None:
-        self._own = tokens_by_value(principal)
-        self._allowances: list[_Allowance] = []
+        self._grants = tuple(grants)
+        self._own: dict[str, list[str]] = {}
+        self._allowances: list[_Allowance] | None = None
         self.decisions: dict[tuple[bool, str], bool] = {}
         self.remembered = len(principal.client_id) + len(principal.username or "") <= LONGEST_REMEMBERED_NAME
-        self.topics = 0  # that are put together for it
-        together = _Allowance()
-        for grant in grants:
-            if grant.allowance is not None:
-                self._allowances.append(grant.allowance)
-                continue
-            for resource in grant.resources:
-                together.add(resource)
-            self.topics += grant.topics
-        if self.topics:
-            self._allowances.append(together)
-        self.connect = any(allowance.connect for allowance in self._allowances)
+        # that may be put together for it
+        self.topics = sum(grant.topics for grant in self._grants if grant.allowance is None)
+        self.connect = any(grant.connect for grant in self._grants)
 
-    def allows(self, action: Action, name: str) -> bool:
+    def allows(self, principal: Principal, action: Action, name: str) -> bool:
+        if self._allowances is None:
+            self._own = tokens_by_value(principal)
+            self._allowances = self._put_together()
         publish = action is Action.PUBLISH
         return any(
             (allowance.publish if publish else allowance.subscribe).allows(action, name, self._own)
             for allowance in self._allowances
         )
+
+    def _put_together(self) -> list[_Allowance]:
+        allowances = [grant.allowance for grant in self._grants if grant.allowance is not None]
+        if self.topics:
+            together = _Allowance()
+            for grant in self._grants:
+                if grant.allowance is None:
+                    for resource in grant.resources:
+                        together.add(resource)
+            allowances.append(together)
+        return allowances
 
 
 @final
@@ -219,13 +228,14 @@ class _Rules:
         key = (action is Action.PUBLISH, name)
         decision = permit.decisions.get(key)
         if decision is None:
-            decision = permit.allows(action, name)
+            decision = permit.allows(principal, action, name)
             if permit.remembered and len(name) <= LONGEST_REMEMBERED_TOPIC:
                 self._remember(permit, key, decision)
         return decision
 
     def _permit(self, principal: Principal) -> _Permit:
-        key = (principal.client_id, principal.username, frozenset(principal.attributes.items()))
+        attributes = frozenset(principal.attributes.items()) if principal.attributes else _NO_ATTRIBUTES
+        key = (principal.client_id, principal.username, attributes)
         permit = self._permits.get(key)
         if permit is None:
             grants = (grant for each in self._resources.find(principal) for grant in each.concerning(principal))
