@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from typing import Literal, TextIO
 
 import structlog
@@ -95,7 +96,7 @@ class EventLog:
     """
 
     def __init__(self, logger: FilteringBoundLogger, limits: ServerLimits) -> None:
-        self._logger = logger
+        self._logger = logger.bind()  # or a lazy one would be bound anew for each line, even if it is not written
         self._limits = limits
         self._until = -math.inf
         self._by_kind: Counter[str] = Counter()
@@ -104,9 +105,14 @@ class EventLog:
 
     def write(self, level: Level, event: str, address: str = "", **fields: object) -> None:
         """A line about an event; lines are counted by the host of `address`, which is "host:port"."""
+        if self.takes(level, event, address):
+            self.put(level, event, address, fields)
+
+    def takes(self, level: Level, event: str, address: str = "") -> bool:
+        """Count a line, and say whether it is to be written; who makes its fields only then calls `put`."""
         number = LEVELS[level]
         if not self._logger.is_enabled_for(number):
-            return
+            return False
         self.tick(trio.current_time())
         if level == "warning" and (host := address.rpartition(":")[0]):
             if len(self._by_address) < MAXIMUM_ADDRESSES or (event, host) in self._by_address:
@@ -116,11 +122,14 @@ class EventLog:
             too_many = False
         if too_many or self._by_kind[event] >= self._limits.log_lines:
             self._suppressed[number, event] += 1
-            return
+            return False
         self._by_kind[event] += 1
-        if address:
-            fields = {"address": address} | fields
-        self._logger.log(number, event, **fields)
+        return True
+
+    def put(self, level: Level, event: str, address: str, fields: Mapping[str, object]) -> None:
+        """Write a line that `takes` has counted."""
+        first = {"address": address} if address else {}
+        self._logger.log(LEVELS[level], event, **first, **fields)
 
     def failure(self, event: str, error: BaseException, address: str = "", **fields: object) -> None:
         """A line and a traceback: a fault of the broker itself."""
