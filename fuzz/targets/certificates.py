@@ -77,7 +77,7 @@ def _check_chain(source: Source) -> None:
     reason = REVIEW(Standing(METHOD, presented, Principal("c")), time)
     if reason is not None:
         assert reason.isprintable()
-        assert REVOKED in {load_der_x509_certificate(der).tbs_certificate_bytes for der in presented}
+        assert any(REVOKED in der for der in presented)
 
 
 def _nothing(effect: Effect) -> Reply:
