@@ -6,7 +6,6 @@ caller's output allow; one gets its packet identifier at that moment and not bef
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 from typing import final
 
 from mqttcore.codes import ReasonCode
@@ -158,22 +157,18 @@ class Session:
         self.inflight_bytes += delivery[0].size
         return packet_id
 
-    def launch_all(self, messages: Sequence[Message], terms: Terms) -> Sequence[int]:
+    def launch_all(self, messages: Sequence[Message], terms: Terms) -> list[int]:
         """Put messages of one heading in flight, in their order; the packet identifiers that they take."""
-        count = len(messages)
-        first = self._last_id + 1
-        packet_ids: Sequence[int] = range(first, first + count)
-        if (
-            first + count > 65_536
-            or not self.inflight.keys().isdisjoint(packet_ids)
-            or not self.releasing.keys().isdisjoint(packet_ids)
-            or not self.requests.isdisjoint(packet_ids)
-        ):
-            return [self.launch((message, terms)) for message in messages]
-        # [MQTT-2.2.1-3] [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT-4.3.2-3] [MQTT-4.3.3-3]
-        self.inflight.update(zip(packet_ids, zip(messages, repeat(terms)), strict=False))
-        self.inflight_bytes += count * messages[0].size
-        self._last_id += count
+        inflight, releasing, requests = self.inflight, self.releasing, self.requests
+        packet_ids = []
+        for message in messages:
+            packet_id = self._last_id + 1
+            if packet_id > 65_535 or packet_id in inflight or packet_id in releasing or packet_id in requests:
+                packet_id = self.allocate_id()
+            self._last_id = packet_id  # [MQTT-2.2.1-3] [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
+            inflight[packet_id] = message, terms  # [MQTT-4.3.2-3] [MQTT-4.3.3-3]
+            packet_ids.append(packet_id)
+        self.inflight_bytes += len(packet_ids) * messages[0].size
         return packet_ids
 
     def allocate_id(self) -> int:
@@ -216,7 +211,7 @@ class Session:
         return delivery[1]
 
     def acknowledged_all(self, packet_ids: Iterable[int]) -> None:
-        """As many PUBACKs."""
+        """As many PUBACKs, for whatever they are."""
         inflight = self.inflight
         settled = 0
         for packet_id in packet_ids:
@@ -235,6 +230,18 @@ class Session:
         elif packet_id not in self.releasing:
             return PubRel(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)
         return PubRel(packet_id)  # [MQTT-2.2.1-5] [MQTT-4.3.3-4]
+
+    def received_all(self, packet_ids: Iterable[int]) -> int:
+        """As many PUBRECs of messages that await one, up to the first that does not; how many these are."""
+        inflight = self.inflight
+        count = 0
+        for packet_id in packet_ids:
+            delivery = inflight.get(packet_id)
+            if delivery is None or delivery[1].qos != 2:
+                break
+            self.releasing[packet_id] = self._settle(packet_id)
+            count += 1
+        return count
 
     def refused(self, packet_id: int) -> Terms | None:
         """PUBREC with a failure: the peer refuses the QoS 2 message for good. [MQTT-4.4.0-2] [MQTT-4.8.2-6]"""

@@ -1,7 +1,6 @@
 """From a published message to the outputs and queues of those who get it (section 4.5)."""
 
 from contextlib import suppress
-from itertools import chain, repeat
 from typing import final
 
 from mqttcore.broker.actions import Action, Flush
@@ -333,10 +332,10 @@ class Distributor:
             packet_id = session.launch((Message(heading, payloads[0]), terms))
             self.put(link, b"".join((head, TWO_BYTES[packet_id], properties, payloads[0])))
         else:
-            packet_ids = session.launch_all(run.messages, terms)
-            identifiers = map(TWO_BYTES.__getitem__, packet_ids)
-            parts = zip(repeat(head), identifiers, repeat(properties), payloads, strict=False)
-            self.put(link, b"".join(chain.from_iterable(parts)))
+            parts: list[bytes] = []
+            for packet_id, payload in zip(session.launch_all(run.messages, terms), payloads, strict=True):
+                parts += (head, TWO_BYTES[packet_id], properties, payload)
+            self.put(link, b"".join(parts))
         return True
 
     def _give(self, session: ServerSession, message: Message, terms: Terms, now: float) -> None:

@@ -12,6 +12,7 @@ from math import inf
 from mqttcore.broker.actions import Flush
 from mqttcore.broker.distribution import Distributor, Properties, Route
 from mqttcore.broker.link import Link
+from mqttcore.broker.sessions import ServerSession
 from mqttcore.codec import encode_answers
 from mqttcore.codes import V5, PacketType, ReasonCode
 from mqttcore.message import Heading, Run
@@ -186,10 +187,7 @@ def _acceptable(link: Link, route: Route, qos: int, packet_ids: list[int]) -> in
     assert session is not None
     unsettled, unreleased = connection.unsettled, session.unreleased
     limit = len(packet_ids)
-    if limit > 1 and (
-        any(target.session is session for target in route.targets)
-        or any(session in share.members for share in route.shares)
-    ):
+    if limit > 1 and _gets_own(session, route):
         limit = 1  # the answer to one goes out before the next comes back
     quota = connection.receive_maximum - len(unsettled)
     if qos > connection.limits.maximum_qos or quota <= 0:
@@ -207,6 +205,13 @@ def _acceptable(link: Link, route: Route, qos: int, packet_ids: list[int]) -> in
         unsettled.add(packet_id)
         count += 1
     return count
+
+
+def _gets_own(session: ServerSession, route: Route) -> bool:
+    for target in route.targets:
+        if target.session is session:
+            return True
+    return any(session in share.members for share in route.shares) if route.shares else False
 
 
 def _relay_answers(link: Link, distributor: Distributor, data: bytes, pos: int) -> int:
@@ -235,9 +240,7 @@ def _relay_answers(link: Link, distributor: Distributor, data: bytes, pos: int) 
     count = 0
     if first == _PUBREC:
         answer = PacketType.PUBREL  # [MQTT-4.3.3-4] [MQTT-2.2.1-5]
-        while count < len(packet_ids) and session.expects_pubrec(packet_ids[count]):
-            session.received(packet_ids[count])
-            count += 1
+        count = session.received_all(packet_ids)
     else:
         answer = PacketType.PUBCOMP  # [MQTT-4.3.3-11] [MQTT-2.2.1-5]
         if first == _PUBREL:

@@ -183,6 +183,20 @@ class Life(RuleBasedStateMachine):
                 if packet_id in self.to_resend:
                     self.to_resend.remove(packet_id)
 
+    @rule(data=st.data(), others=st.sets(st.integers(1, 10)))
+    def the_peer_has_received_many(self, data: st.DataObject, others: set[int]) -> None:
+        packet_ids = data.draw(st.permutations([*self.order, *others]))
+        count = 0
+        for packet_id in packet_ids:
+            if packet_id not in self.order or self.order[packet_id][1].qos != 2:
+                break
+            count += 1
+            self.released[packet_id] = self.order.pop(packet_id)
+            self.on_the_way.add(packet_id)
+            if packet_id in self.to_resend:
+                self.to_resend.remove(packet_id)
+        assert self.session.received_all(packet_ids) == count
+
     @rule(quota=st.integers(1, 8))
     def reconnect(self, quota: int) -> None:
         again = self.session.resume(quota)
