@@ -39,6 +39,7 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
     routes = link.routes
     version = connection.version
     v5 = version == V5
+    previous = None
     try:
         while end - pos >= 2:
             first = data[pos]
@@ -88,11 +89,13 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
             if route.generation != distributor.generation:
                 route = routes[topic] = distributor.route(topic)
             if first == _PUBLISH_QOS_0:
-                prefix = data[pos:payload]
-                while data.startswith(prefix, stop):
-                    stop += size
-                if stop > end:
-                    stop -= size
+                if previous is None or topic == previous:  # else it is rarely a run
+                    prefix = data[pos:payload]
+                    while data.startswith(prefix, stop):
+                        stop += size
+                    if stop > end:
+                        stop -= size
+                previous = topic
                 packets = data[pos:stop]
                 if not as_it_came or route.shares:
                     run = _run_qos_0(link, now, topic, properties, packets, payload - pos, size, as_it_came)
