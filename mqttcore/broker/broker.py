@@ -280,12 +280,13 @@ class Broker:
 
         Messages that waited for room move up.
         """
-        if not link.closed and link.session is not None and (link.session.backlog or link.session.retained):
+        session = link.session
+        if session is not None and session.waiting:
             link.dirty = True  # no further Flush: the caller is at it
             self._distributor.pump(link, now)
         link.dirty = False
         link.room = link.policy.limits.output_high_water
-        return link.connection.take_output()
+        return link.connection.take_output() if link.out else b""
 
     # -------------------------------------------------------------------------------------------------- the loop
 
@@ -303,7 +304,7 @@ class Broker:
                 break
             handlers[type(event)](link, event, now)
         session = link.session
-        if session is not None and (session.backlog or session.retained):
+        if session is not None and session.waiting:
             self._distributor.pump(link, now)
 
     def _finish(self, link: Link, now: float) -> None:

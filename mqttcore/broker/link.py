@@ -91,7 +91,8 @@ class Link:
         """Whether nothing should be read from the peer now: its CONNECT is being decided, or it does not take our
         answers.
         """
-        return self.connection.paused or self.room < -self.policy.limits.output_high_water
+        undecided = self.session is None and self.connection.paused
+        return undecided or self.room < -self.policy.limits.output_high_water
 
     def schedule_review(self, now: float) -> None:
         """Have the client reviewed within an interval, if it is at all. What is due earlier stays so: who often gets a

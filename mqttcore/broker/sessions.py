@@ -57,6 +57,11 @@ class ServerSession(Session):
         self.principal: Principal = NOBODY  # whom the Will is published for
         self.transport: Transport = NOWHERE  # of its last connection
 
+    @property
+    def waiting(self) -> bool:
+        """Whether messages wait to be sent, for room or for a quota, or are still to be looked up."""
+        return bool(self.queue or self._resend or self.retained)
+
     def next_deadline(self) -> float:
         """When the session ends or its Will is due, monotonic seconds."""
         return min(self.expires_at, self.will_at)
