@@ -146,7 +146,7 @@ def _check_tries(source: Source) -> None:
 
 def _check_subscribers(subscriptions: Subscriptions, subscribed: dict[tuple[str, Any], Stored], topic: str) -> None:
     entries = subscriptions.match(topic)
-    found = [stored for entry in entries for stored in entry.subscribers.values()]
+    found = [stored for entry in entries for stored in entry.subscribers]
     shares: list[Share] = [share for entry in entries for share in (entry.shares or {}).values()]
     found += [stored for share in shares for stored in share.members.values()]
     expected = [

@@ -89,10 +89,10 @@ class Route:
 
     __slots__ = ("generation", "shares", "targets")
 
-    def __init__(self, generation: int, targets: list[Target], shares: list[Share]) -> None:
+    def __init__(self, generation: int, targets: tuple[Target, ...], shares: tuple[Share, ...]) -> None:
         self.generation: int = generation
-        self.targets: list[Target] = targets
-        self.shares: list[Share] = shares
+        self.targets: tuple[Target, ...] = targets
+        self.shares: tuple[Share, ...] = shares
 
     @property
     def size(self) -> int:
@@ -102,8 +102,8 @@ class Route:
     def forget(self) -> None:
         """Be out of date, and keep nothing in memory for those who still hold on to it."""
         self.generation = -1
-        self.targets = []
-        self.shares = []
+        self.targets = ()
+        self.shares = ()
 
 
 @final
@@ -173,11 +173,11 @@ class Distributor:
         matching: dict[ServerSession, list[Stored]] = {}
         shares: list[Share] = []
         for entry in self._subscriptions.match(topic):  # [MQTT-3.3.2-3] [MQTT-4.5.0-1]
-            for session, stored in entry.subscribers.items():
-                matching.setdefault(session, []).append(stored)
+            for stored in entry.subscribers:
+                matching.setdefault(stored.session, []).append(stored)
             if entry.shares:
                 shares += entry.shares.values()
-        return Route(self.generation, [Target(*item) for item in matching.items()], shares)
+        return Route(self.generation, tuple(Target(*item) for item in matching.items()), tuple(shares))
 
     def properties(self, properties: bytes) -> Properties | None:
         """What PUBLISH properties (with their length) say; None if they are invalid or not for the short cut."""

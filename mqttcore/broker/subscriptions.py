@@ -4,7 +4,7 @@ Matching visits each trie node at most once, without recursion, so its cost is b
 levels with the topic.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, final
 
 from mqttcore.packets import Subscription
@@ -77,18 +77,47 @@ class Share:
 
 @final
 class Entry:
-    """The subscriptions to one Topic Filter."""
+    """The subscriptions to one Topic Filter.
 
-    __slots__ = ("shares", "subscribers")
+    Most filters have one subscriber, and a dict for one takes more memory than all the rest of a subscription.
+    """
+
+    __slots__ = ("_one", "_several", "shares")
 
     def __init__(self) -> None:
-        self.subscribers: dict[ServerSession, Stored] = {}
+        self._one: Stored | None = None
+        self._several: dict[ServerSession, Stored] | None = None
         self.shares: dict[str, Share] | None = None
+
+    @property
+    def subscribers(self) -> Collection[Stored]:
+        """The subscriptions that are not shared, one for each session."""
+        if self._several is not None:
+            return self._several.values()
+        return () if self._one is None else (self._one,)
 
     @property
     def empty(self) -> bool:
         """Whether nobody subscribes any more."""
         return not self.subscribers and not self.shares
+
+    def add(self, stored: Stored) -> None:
+        """Add a subscription that is not shared, or replace the session's earlier one."""
+        one = self._one
+        if self._several is not None:
+            self._several[stored.session] = stored
+        elif one is None or one.session is stored.session:
+            self._one = stored
+        else:
+            self._several = {one.session: one, stored.session: stored}
+            self._one = None
+
+    def remove(self, session: "ServerSession") -> None:
+        """Take a session's subscription out, which must be there."""
+        if self._several is not None:
+            del self._several[session]
+        else:
+            self._one = None
 
 
 @final
@@ -125,7 +154,7 @@ class Subscriptions:
             found = self._exact.get(topics)
             entry = self._exact[topics] = Entry() if found is None else found
         if share_name is None:
-            entry.subscribers[stored.session] = stored
+            entry.add(stored)
             return
         if entry.shares is None:
             entry.shares = {}
@@ -197,7 +226,7 @@ class Subscriptions:
 
 def _remove_from(entry: Entry, share_name: str | None, session: "ServerSession") -> None:
     if share_name is None:
-        del entry.subscribers[session]
+        entry.remove(session)
         return
     assert entry.shares is not None
     share = entry.shares[share_name]
