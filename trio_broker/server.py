@@ -4,19 +4,15 @@ import errno
 import math
 import socket
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
-from typing import TypeVar
 
 import trio
-from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
 from mqttcore.auth import Effect, Failed, Reply
 from mqttcore.broker import Broker, Flush, Link, Perform, Policy, Report, Transport
 from mqttcore.broker.reports import Connected, Event
-from trio_broker import tls
+from trio_broker.entrances import Entrance, Guests, SocketEntrance, StreamEntrance
 from trio_broker.errors import HandshakeError, TransportError
 from trio_broker.limits import ServerLimits
 from trio_broker.link import Wire
@@ -24,14 +20,12 @@ from trio_broker.listeners import Address, Listener, join, network_of
 from trio_broker.logs import EventLog, make_logger
 from trio_broker.poller import Poller
 from trio_broker.reports import write_report
-from trio_broker.transports import GONE, Pipe, StreamPipe, TcpPipe, WebSocketPipe, accept_websocket
+from trio_broker.transports import GONE, WebSocketPipe
 
-_T = TypeVar("_T")
-
+TASK = "connection"
+"""What Trio calls the task of a connection, each the same string."""
 ACCEPTS_PER_TURN = 64
 """Connections that one listener accepts before other tasks have their turn."""
-WEBSOCKET_SLACK = 1_048_576
-"""Bytes by which a WebSocket message may exceed the largest packet, for other packets joined to it."""
 HOUSEKEEPING = 10.0
 """Seconds between two looks at the wall clock and at the log's counts."""
 LATE = 0.2
@@ -57,20 +51,6 @@ CLIENT_GONE = {
 
 Performer = Callable[[Effect], Awaitable[Reply]]
 """Performs an authenticator's effect; a failure is the reply `Failed`."""
-Opener = Callable[[trio.Nursery], Awaitable[tuple[Pipe, tuple[bytes, ...]]]]
-"""Does a connection's handshakes; gives its pipe and the certificates (DER) that the client presented."""
-
-
-@frozen
-class Entrance:
-    """How a connection came in: its protocol and its peer, and the policy in force when its handshakes are done.
-
-    None instead of a policy turns it away.
-    """
-
-    name: str
-    peer: str
-    policy: Callable[[], Policy | None]
 
 
 async def perform_nothing(effect: Effect) -> Reply:
@@ -110,8 +90,7 @@ class Server:
         self._listeners: set[Listener] = set()
         self._nursery: trio.Nursery | None = None
         self.poller = Poller()
-        self._by_listener: Counter[Listener] = Counter()
-        self._by_network: Counter[str] = Counter()
+        self._guests = Guests(self.limits)
         self._stopping = trio.Event()
         self._empty = trio.Event()
         # Armed only while the timer sleeps.
@@ -160,6 +139,10 @@ class Server:
                 _close_listener(listener)
                 continue
             self._listeners.add(listener)
+            # What it accepts has these from it.
+            listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # For clients without Keep Alive whose host has vanished.
+            listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             nursery.start_soon(self._accept, listener, nursery)
 
     def unlisten(self, listeners: Iterable[Listener]) -> None:
@@ -185,12 +168,8 @@ class Server:
         if self._nursery is None and not self._stopping.is_set():
             raise RuntimeError("serve_stream needs serve to run: await nursery.start(server.serve)")
 
-        async def opener(_: trio.Nursery) -> tuple[Pipe, tuple[bytes, ...]]:
-            return StreamPipe(stream), certificates
-
-        holding = policy or Policy()
         try:
-            await self._converse(opener, Entrance(name, peer, lambda: holding))
+            await self._converse(StreamEntrance(stream, policy or Policy(), peer, name, certificates))
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -224,6 +203,9 @@ class Server:
                             wire.close(action.expected)
                     except Exception as error:
                         self.failed(action.link, error)
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
         deadline = self.broker.next_deadline()
         if deadline < self._alarm.deadline:
             self._alarm.deadline = deadline
@@ -263,8 +245,10 @@ class Server:
         )
 
     def _report(self, event: Event) -> None:
-        if isinstance(event, Connected) and (pipe := self._unaccepted.pop(event.transport, None)) is not None:
-            pipe.accept()
+        if self._unaccepted and isinstance(event, Connected):
+            pipe = self._unaccepted.pop(event.transport, None)
+            if pipe is not None:
+                pipe.accept()
         try:
             write_report(self.log, event)
             if self._on_report is not None:
@@ -323,72 +307,22 @@ class Server:
         listener: Listener,
         nursery: trio.Nursery,
         sock: socket.socket,
-        address: tuple[str, int],
+        address: Address,
     ) -> None:
-        host, port, *_ = address
-        network = network_of(host)
-        refusal = ""
-        if self._by_listener[listener] >= self.limits.connections_per_listener:
-            refusal = "the listener has connections_per_listener connections"
-        elif self._by_network[network] >= self.limits.connections_per_address:
-            refusal = "the address has connections_per_address connections"
+        peer = address[:2]
+        refusal = self._guests.refusal(listener, network_of(peer[0]))
         if refusal:
             sock.close()
-            self.log.write("warning", "connection_refused", join((host, port)), protocol=listener.name, reason=refusal)
+            self.log.write("warning", "connection_refused", join(peer), protocol=listener.name, reason=refusal)
             return
-        self._by_listener[listener] += 1
-        self._by_network[network] += 1
-        nursery.start_soon(self._serve_socket, listener, sock, join((host, port)), network)
+        nursery.start_soon(self._converse, SocketEntrance(self._guests, listener, sock, peer), name=TASK)
 
-    async def _serve_socket(self, listener: Listener, sock: socket.socket, peer: str, network: str) -> None:
-        name = listener.name
-
-        def policy() -> Policy | None:
-            # A reload may have closed the port meanwhile, or made it one for another protocol.
-            return listener.policy if listener in self._listeners and listener.name == name else None
-
-        try:
-            await self._converse(partial(self._open_socket, listener, sock), Entrance(name, peer, policy))
-        finally:
-            trio.lowlevel.notify_closing(sock)
-            sock.close()
-            _discount(self._by_listener, listener)
-            _discount(self._by_network, network)
-
-    async def _open_socket(
-        self, listener: Listener, sock: socket.socket, nursery: trio.Nursery
-    ) -> tuple[Pipe, tuple[bytes, ...]]:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # For clients without Keep Alive whose host has vanished.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if listener.tls is None and not listener.websocket:
-            return TcpPipe(sock), ()
-        limits = self.limits
-        stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        certificates: tuple[bytes, ...] = ()
-        if listener.tls is not None:
-            stream, certificates = await tls.handshake(
-                stream, listener.tls, timeout=limits.tls_handshake_timeout, linger=limits.linger_timeout
-            )
-        if not listener.websocket:
-            return StreamPipe(stream), certificates
-        pipe = await accept_websocket(
-            nursery,
-            stream,
-            timeout=limits.websocket_handshake_timeout,
-            linger=limits.linger_timeout,
-            maximum_early_message=listener.policy.limits.maximum_connect_size + WEBSOCKET_SLACK,
-            maximum_message=listener.policy.limits.maximum_packet_size + WEBSOCKET_SLACK,
-        )
-        return pipe, certificates
-
-    async def _converse(self, opener: Opener, entrance: Entrance) -> None:
+    async def _converse(self, entrance: Entrance) -> None:
         """One connection from its handshakes to its end; whatever happens to it stays in here."""
         link: Link | None = None
         try:
             async with trio.open_nursery() as nursery:
-                pipe, certificates = await opener(nursery)
+                pipe, certificates = await entrance.open(nursery, self.limits)
                 policy = entrance.policy()
                 if self._stopping.is_set() or policy is None:
                     nursery.cancel_scope.cancel()
@@ -398,7 +332,7 @@ class Server:
                     self._unaccepted[transport] = pipe
                 link = self.broker.open(trio.current_time(), transport, policy)
                 wire = self._wires[link] = Wire(self, link, pipe, nursery)
-                self.dispatch()
+                self._set_alarm()
                 await wire.read()
         except* HandshakeError as group:
             for error in group.exceptions:
@@ -410,23 +344,20 @@ class Server:
         finally:
             if link is not None:
                 self._forget(link)
+            entrance.leave()
 
     def _forget(self, link: Link) -> None:
         del self._wires[link]
-        self._unaccepted.pop(link.transport, None)
-        try:
-            self.broker.lost(link, trio.current_time())
-        except Exception as error:
-            self.failed(link, error)
-        self.dispatch()
+        if self._unaccepted:
+            self._unaccepted.pop(link.transport, None)
+        if not link.closed:
+            try:
+                self.broker.lost(link, trio.current_time())
+            except Exception as error:
+                self.failed(link, error)
+            self.dispatch()
         if not self._wires:
             self._empty.set()
-
-
-def _discount(counter: Counter[_T], key: _T) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
 
 
 def _close_listener(listener: Listener) -> None:

@@ -52,12 +52,10 @@ class TcpPipe:
     [MQTT-4.2.0-1]
     """
 
-    __slots__ = ("_recv", "_send", "_sock")
+    __slots__ = ("_sock",)
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._recv = sock.recv
-        self._send = sock.send
 
     def fileno(self) -> int:
         """The socket's file descriptor."""
@@ -66,7 +64,7 @@ class TcpPipe:
     def receive_now(self) -> bytes | None:
         """What has arrived, up to READ_SIZE bytes; b"" when the peer has finished, None if there is nothing."""
         try:
-            return self._recv(READ_SIZE)
+            return self._sock.recv(READ_SIZE)
         except BlockingIOError:
             return None
 
@@ -78,7 +76,7 @@ class TcpPipe:
 
     def send_now(self, data: bytes) -> int:
         try:
-            return self._send(data)
+            return self._sock.send(data)
         except BlockingIOError:
             return 0
 

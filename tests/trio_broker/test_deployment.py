@@ -531,7 +531,7 @@ async def test_a_reload_while_a_handshake_is_under_way(tmp_path: Path, fields: d
     context = server_pair(secret, authority)
     async with deployed(tmp_path, listener(port(one, **fields), port(two)), secrets={"server": secret}) as stage:
         stream = await trio.open_tcp_stream("127.0.0.1", one)
-        await until(lambda: stage.run.server._by_listener.total() == 1)
+        await until(lambda: len(stage.run.server._guests) == 1)
         if change == "another certificate":
             server_pair(secret, authority)
             await stage.reloaded()
@@ -556,7 +556,7 @@ async def test_a_reload_while_a_handshake_is_under_way(tmp_path: Path, fields: d
             assert change != "another certificate"
         finally:
             await trio.aclose_forcefully(stream)
-        await until(lambda: stage.run.server._by_listener.total() == 0)
+        await until(lambda: len(stage.run.server._guests) == 0)
         if change in ("another certificate", "removed and back"):
             async with stage.client(one, "later", **options) as client:
                 assert await alive(client)

@@ -157,5 +157,22 @@ async def test_a_server_that_gives_no_verdict_is_warned_about(autojump_clock: Mo
     assert [(line["level"], line["reason"]) for line in lines] == [("warning", "HTTP status 500"), ("info", "")]
 
 
+@pytest.mark.parametrize(("level", "made"), [("info", 2), ("error", 0)])
+async def test_what_no_line_says_is_not_put_together(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, level: Level, made: int
+) -> None:
+    calls = []
+
+    def fields(event: Connected) -> dict[str, object]:
+        calls.append(event)
+        return {"client_id": event.client_id}
+
+    monkeypatch.setattr("trio_broker.reports._connected", fields)
+    log = EventLog(make_logger("json", level, io.StringIO()), ServerLimits(log_lines=2))
+    for _ in range(5):
+        write_report(log, CASES[0][0])
+    assert len(calls) == made
+
+
 def test_no_kind_of_report_is_missing_here() -> None:
     assert {type(event) for event, _ in CASES} == set(get_args(Event))

@@ -10,12 +10,15 @@ import trio.testing
 from trio.testing import MockClock
 
 from mqttcore import codec
+from mqttcore.auth import Authentication, AuthRequest, Effect, Granted, Reply
 from mqttcore.broker import Broker, Policy
 from mqttcore.codec import encode
 from mqttcore.codes import V5, V311, ReasonCode
 from mqttcore.events import ConnectionClosed
 from mqttcore.packets import (
+    Auth,
     ConnAck,
+    Connect,
     Disconnect,
     PingReq,
     PingResp,
@@ -28,6 +31,7 @@ from mqttcore.packets import (
 from tests.trio_broker.support import Peer, listen, reset, running, until
 from trio_broker import Listener, ServerLimits, open_sockets, serve
 from trio_broker.poller import READS_PER_TURN
+from trio_broker.transports import TcpPipe
 
 
 async def is_closed(stream: trio.SocketStream) -> bool:
@@ -56,6 +60,43 @@ async def test_messages_over_tcp_in_both_families() -> None:
     addresses = {event["client_id"]: event["address"] for event in run.logged("connected")}
     assert addresses["four"].startswith("127.0.0.1:")
     assert addresses["six"].startswith("[::1]:")
+
+
+async def test_what_is_accepted_sends_at_once_and_notices_a_host_that_has_vanished() -> None:
+    listener = listen()
+    async with running(listener) as run:
+        await Peer(await run.dial(listener)).connect("a")
+        [wire] = run.server._wires.values()
+        assert isinstance(wire.pipe, TcpPipe)
+        for option in ((socket.IPPROTO_TCP, socket.TCP_NODELAY), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)):
+            assert wire.pipe._sock.getsockopt(*option)
+
+
+async def test_a_client_that_leaves_ends_what_is_asked_about_it() -> None:
+    asked = trio.Event()
+
+    class Ask(Effect):
+        pass
+
+    def authenticate(request: AuthRequest) -> Authentication:
+        if request.re_authentication:
+            yield Ask()
+        return Granted()
+
+    async def perform(_: Effect) -> Reply:
+        asked.set()
+        await trio.sleep_forever()
+
+    listener = listen(policy=Policy(authenticate=authenticate))
+    with trio.fail_after(10):
+        async with running(listener, perform=perform) as run:
+            peer = Peer(await run.dial(listener))
+            await peer.send(Connect(client_id="a", authentication_method="m"))
+            assert isinstance(await peer.receive(), ConnAck)
+            await peer.send(Auth(ReasonCode.RE_AUTHENTICATE, authentication_method="m"))
+            await asked.wait()
+            await peer.send(Disconnect())
+            await until(lambda: run.server.open_links == 0)
 
 
 async def test_serve_tells_its_addresses_and_ends_with_its_nursery() -> None:
