@@ -90,8 +90,11 @@ def decode_connect(body: bytes, _version: int = V5) -> p.Connect:
     if protocol[0] != PROTOCOL_NAME or protocol[1] not in (V311, V5):  # [MQTT-3.1.2-1] [MQTT-3.1.2-2]
         raise ProtocolError("the protocol is neither MQTT 5.0 nor MQTT 3.1.1", ReasonCode.UNSUPPORTED_PROTOCOL_VERSION)
     version = protocol[1]
-    flags, pos = wire.read_byte(body, 7, end)
-    keep_alive, pos = wire.read_two_bytes(body, pos, end)
+    if end < 10:
+        raise MalformedPacket("CONNECT ends inside its variable header")
+    flags = body[7]
+    keep_alive = body[8] << 8 | body[9]
+    pos = 10
     will_qos = flags >> 3 & 3
     if flags & 0x01:  # [MQTT-3.1.2-3]
         raise MalformedPacket("the reserved connect flag is set")

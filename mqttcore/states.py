@@ -22,7 +22,7 @@ class Role(StrEnum):
     @property
     def peer(self) -> "Role":
         """The other side."""
-        return Role.SERVER if self is Role.CLIENT else Role.CLIENT
+        return SERVER if self is CLIENT else CLIENT
 
 
 CLIENT = Role.CLIENT

@@ -167,13 +167,16 @@ class _Permit:
 
     def __init__(self, principal: Principal, grants: Iterable[_Grant]) -> None:
         self._grants = tuple(grants)
+        self.topics = 0  # that may be put together for it
+        self.connect = False
+        for grant in self._grants:
+            self.connect |= grant.connect
+            if grant.allowance is None:
+                self.topics += grant.topics
         self._own: dict[str, list[str]] = {}
         self._allowances: list[_Allowance] | None = None
         self.decisions: dict[tuple[bool, str], bool] = {}
         self.remembered = len(principal.client_id) + len(principal.username or "") <= LONGEST_REMEMBERED_NAME
-        # that may be put together for it
-        self.topics = sum(grant.topics for grant in self._grants if grant.allowance is None)
-        self.connect = any(grant.connect for grant in self._grants)
 
     def allows(self, principal: Principal, action: Action, name: str) -> bool:
         if self._allowances is None:

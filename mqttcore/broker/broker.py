@@ -120,7 +120,7 @@ class Broker:
             port = self._port(self._successors.get(policy, policy))
         link = Link(transport, port, now)
         self._links[link] = None
-        self._deadlines.arm(link, link.next_deadline())
+        self._deadlines.arm(link, link.connection.next_deadline())
         return link
 
     def receive(self, link: Link, data: bytes, now: float) -> None:

@@ -357,7 +357,8 @@ class Handshake:
             keep_alive=connection.keep_alive,
         )
         self._actions.append(actions.Report(event))
-        self._distributor.pump(link, now)
+        if present:
+            self._distributor.pump(link, now)
 
 
 def _principal(link: Link, verdict: Granted) -> Principal:
