@@ -153,7 +153,7 @@ def test_no_decision_costs_more_with_more_rules_for_others(kind: str) -> None:
     [(first, *later, remembered)] = {costs([*rules_for_others(kind, number), *OWN]) for number in NUMBERS}
     assert first < 6_000
     assert max(later) < 500
-    assert remembered < 60
+    assert remembered < 70
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_no_decision_costs_more_with_more_resources_narrowed_to_others(kind: str
     [(first, *later, remembered)] = found
     assert first < 6_000
     assert max(later) < 500
-    assert remembered < 60
+    assert remembered < 70
 
 
 def test_what_others_may_do_is_still_allowed_to_them() -> None:
@@ -230,10 +230,9 @@ def test_a_decision_walks_topics_and_does_not_look_at_each(rules: Callable[[int]
     found = set()
     for number in (100, 10_000):
         authorize = authorizer(rules(number))
-        authorize(Principal("c"), CONNECT, "c")
         for action, name, allowed in QUESTIONS:
             assert authorize(Principal("c", "v"), action, name) is allowed
-        authorize(Principal("c"), CONNECT, "c")
+        authorize(Principal("c"), PUBLISH, "other")  # what one client may do is put together when it first asks
         found.add(tuple(work(partial(authorize, Principal("c"), action, name)) for action, name, _ in QUESTIONS))
     assert len(found) == 1
     assert max(found.pop()) < 1_000
