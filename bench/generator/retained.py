@@ -1,0 +1,123 @@
+"""Messages that are retained, and somebody who subscribes to them later."""
+
+from functools import partial
+from typing import final
+
+from bench.generator import packets
+from bench.generator.acknowledgements import Acknowledgements
+from bench.generator.errors import RunFailed
+from bench.generator.loop import Client, Loop, Nobody, describe
+from bench.generator.messages import packet_id, payload, topic
+from bench.generator.scenarios import Retained
+
+_RETAIN = 0x01
+
+
+@final
+class Keeper:
+    """A publisher that has its share of the messages retained, at QoS 1, a window of them at a time."""
+
+    def __init__(self, client: Client, number: int, count: int, scenario: Retained) -> None:
+        self.acknowledgements = Acknowledgements(
+            slots := 4 * scenario.window, self._acknowledged, answer=client.send, framed=client.wire.framed
+        )
+        self.left = count
+        client.receiver = self.acknowledgements
+        self._client = client
+        version = client.target.version
+        self._unsent = [
+            client.wire.framed(
+                _retained(topic(number, at), payload(number, at, scenario.payload), version, packet_id(at % slots))
+            )
+            for at in reversed(range(count))
+        ]
+        self._window = scenario.window
+
+    def begin(self) -> None:
+        """Send the first window."""
+        self._send(self._window)
+
+    def _acknowledged(self, count: int) -> None:
+        self.left -= count
+        self._send(count)
+
+    def _send(self, count: int) -> None:
+        if batch := self._unsent[-count:]:
+            del self._unsent[-count:]
+            self._client.send(b"".join(reversed(batch)))
+
+
+@final
+class Collector:
+    """The receiver of a subscriber that gets all that is retained, in any order."""
+
+    def __init__(self, expected: set[bytes]) -> None:
+        self.missing = expected
+        self.unknown = 0
+        self._rest = b""
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes, in any chunks."""
+        found, self._rest = packets.split(self._rest + data)
+        for packet in found:
+            if packet in self.missing:
+                self.missing.remove(packet)
+            elif packet[0] >> 4 == packets.PUBLISH:
+                self.unknown += 1
+            else:
+                raise RunFailed(f"a subscriber was sent {describe(packet)}")
+
+
+@final
+class Retention:
+    """Has messages retained, and fetches them."""
+
+    def __init__(self, scenario: Retained, loop: Loop) -> None:
+        self._scenario = scenario
+        self._loop = loop
+        self._share = scenario.messages // scenario.publishers
+        self._keepers: list[Keeper] = []
+
+    def open(self) -> None:
+        """Have the publishers ready."""
+        scenario = self._scenario
+        clients = self._loop.open(
+            [partial(Client, self._loop, f"publisher-{number}", Nobody()) for number in range(scenario.publishers)]
+        )
+        self._keepers = [Keeper(client, number, self._share, scenario) for number, client in enumerate(clients)]
+
+    def store(self) -> int:
+        """Have all messages retained; how many. Raises RunFailed."""
+        for keeper in self._keepers:
+            keeper.begin()
+        self._loop.turn_until(lambda: not any(keeper.left for keeper in self._keepers), "PUBACK")
+        return self._share * len(self._keepers)
+
+    def fetch(self) -> int:
+        """Subscribe to them, and get them all; how many came that should not have. Raises RunFailed."""
+        version = self._loop.target.version
+        collector = Collector(
+            {
+                _plain(topic(number, at), payload(number, at, self._scenario.payload), version)
+                for number in range(len(self._keepers))
+                for at in range(self._share)
+            }
+        )
+        Client(self._loop, "late-subscriber", collector, ["bench/#"])
+        self._loop.turn_until(lambda: not collector.missing, "retained messages")
+        return collector.unknown
+
+    @property
+    def refused(self) -> int:
+        """Messages that were not retained."""
+        return sum(keeper.acknowledgements.refused for keeper in self._keepers)
+
+
+def _retained(name: str, data: bytes, version: int, identifier: int) -> bytes:
+    packet = packets.publish(name, data, version, 1, identifier)
+    return bytes([packet[0] | _RETAIN]) + packet[1:]
+
+
+def _plain(name: str, data: bytes, version: int) -> bytes:
+    packet = packets.publish(name, data, version)
+    return bytes([packet[0] | _RETAIN]) + packet[1:]
