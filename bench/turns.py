@@ -1,0 +1,130 @@
+"""Brokers one after another, again and again: a slow moment of the machine falls on all of them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+from bench.brokers import Broker
+from bench.cases import Case, needs_v5, parse_case
+from bench.certificates import Certificates, make_certificates
+from bench.generator.result import Result
+from bench.generator.scenarios import SCENARIOS, Reauthentications
+from bench.generator.target import Target
+from bench.places import ROOT
+from bench.process import CannotStart, on_cpu, running, two_cpus
+
+RUN_TIMEOUT = 120.0
+"""Seconds for one run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a case on a broker; the rounds count from 0."""
+
+    broker: str
+    case: Case
+    round: int
+    result: Result
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"broker": self.broker, "case": str(self.case), "round": self.round, **self.result.to_json()}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Self:
+        """From what `to_json` gave."""
+        result = Result.from_json(found)
+        return cls(broker=found["broker"], case=parse_case(found["case"]), round=found["round"], result=result)
+
+
+def why_not(broker: Broker, case: Case) -> str:
+    """Why a broker does not run a case; "" if it does."""
+    scenario = SCENARIOS[case.scenario]
+    if case.scenario in broker.leaves_out:
+        return broker.leaves_out[case.scenario]
+    if case.transport not in broker.transports:
+        return f"it is not measured over {case.transport}"
+    if broker.version < 5 and needs_v5(scenario):
+        return "it has no MQTT 5.0"
+    if isinstance(scenario, Reauthentications) and broker.method is None:
+        return "it has no enhanced authentication"
+    return ""
+
+
+def take_turns(
+    brokers: Sequence[Broker], cases: Sequence[Case], rounds: int, seconds: float, tell: Callable[[str], None]
+) -> Iterator[Run]:
+    """Run all cases, and give each run when it is done."""
+    with TemporaryDirectory(prefix="bench-") as temporary:
+        directory = Path(temporary)
+        directory.chmod(0o755)
+        certificates = make_certificates(directory)
+        for case in cases:
+            able = []
+            for broker in brokers:
+                if reason := why_not(broker, case):
+                    tell(f"{case!s:12} - {broker.name:16} {reason}")
+                else:
+                    able.append(broker)
+            for number in range(rounds):
+                for broker in able:
+                    result = run_once(broker, case, certificates, seconds)
+                    tell(f"{case!s:12} {number} {broker.name:16} {_in_short(result)}")
+                    yield Run(broker=broker.name, case=case, round=number, result=result)
+
+
+def run_once(broker: Broker, case: Case, certificates: Certificates, seconds: float) -> Result:
+    """Start a broker, load it once, and end it. What goes wrong is in the result."""
+    broker_cpu, own_cpu = two_cpus() or (None, None)
+    try:
+        with running(broker, case.transport, certificates, broker_cpu) as target:
+            return load(target, case.scenario, seconds, own_cpu)
+    except CannotStart as error:
+        return Result(error=str(error))
+
+
+def load(target: Target, scenario: str, seconds: float, cpu: int | None) -> Result:
+    """Run the load generator as a process of its own."""
+    options = {
+        "--port": target.port,
+        "--transport": target.transport,
+        "--version": target.version,
+        "--authority": target.authority,
+        "--username": target.username,
+        "--password": target.password,
+        "--method": target.method,
+        "--pid": target.pid,
+        "--seconds": seconds,
+    }
+    command = [sys.executable, "-m", "bench.generator", scenario]
+    for name, value in options.items():
+        if value is not None:
+            command += [name, str(value)]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=RUN_TIMEOUT,
+            preexec_fn=on_cpu(cpu),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Result(error=f"it takes longer than {RUN_TIMEOUT:g} seconds")
+    if not done.stdout:
+        return Result(error=f"the load generator failed: {done.stderr[-500:]}")
+    return Result.from_json(json.loads(done.stdout))
+
+
+def _in_short(result: Result) -> str:
+    if not result.good:
+        return f"FAILED {result.error} {', '.join(f'{count} {name}' for name, count in result.faults.items())}"
+    names = ("per_second", "cpu_us", "p50_ms", "p99_ms", "calibration_ms")
+    return "  ".join(f"{name}={result.figures[name]:.4g}" for name in names if name in result.figures)
