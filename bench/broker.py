@@ -46,8 +46,8 @@ def by_table(passwords: Mapping[str, bytes]) -> Authenticator:
     return authenticate
 
 
-def rules() -> Authorizer:
-    """What the load generator needs, for its user alone, and a rule for each of the others."""
+def rules(others: int = OTHER_USERS) -> Authorizer:
+    """What the load generator needs, for its user alone, and a rule for each of so many others."""
     found = [
         Rule(
             usernames=(USERNAME,),
@@ -67,15 +67,15 @@ def rules() -> Authorizer:
                 Resource(action=Action.SUBSCRIBE, topics=("commands/{principal.clientId}/#", f"news/{number}/#")),
             ),
         )
-        for number in range(OTHER_USERS)
+        for number in range(others)
     ]
     return authorizer(found)
 
 
-def policy(limits: Limits) -> Policy:
+def policy(limits: Limits, others: int = OTHER_USERS) -> Policy:
     """What holds on each port."""
     passwords = {USERNAME: PASSWORD.encode()} | {f"user{n}": f"secret{n}".encode() for n in range(OTHER_USERS)}
-    return Policy(limits=limits, authenticate=by_table(passwords), authorize=rules())
+    return Policy(limits=limits, authenticate=by_table(passwords), authorize=rules(others))
 
 
 def main() -> None:

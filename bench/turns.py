@@ -1,8 +1,5 @@
 """Brokers one after another, again and again: a slow moment of the machine falls on all of them."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +8,10 @@ from typing import Any, Self
 
 from bench.brokers import Broker
 from bench.cases import Case, needs_v5, parse_case
-from bench.certificates import Certificates, make_certificates
+from bench.certificates import make_certificates
 from bench.generator.result import Result
 from bench.generator.scenarios import SCENARIOS, Reauthentications
-from bench.generator.target import Target
-from bench.places import ROOT
-from bench.process import CannotStart, on_cpu, running, two_cpus
-
-RUN_TIMEOUT = 120.0
-"""Seconds for one run."""
+from bench.load import run_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,51 +68,6 @@ def take_turns(
                     result = run_once(broker, case, certificates, seconds)
                     tell(f"{case!s:12} {number} {broker.name:16} {_in_short(result)}")
                     yield Run(broker=broker.name, case=case, round=number, result=result)
-
-
-def run_once(broker: Broker, case: Case, certificates: Certificates, seconds: float) -> Result:
-    """Start a broker, load it once, and end it. What goes wrong is in the result."""
-    broker_cpu, own_cpu = two_cpus() or (None, None)
-    try:
-        with running(broker, case.transport, certificates, broker_cpu) as target:
-            return load(target, case.scenario, seconds, own_cpu)
-    except CannotStart as error:
-        return Result(error=str(error))
-
-
-def load(target: Target, scenario: str, seconds: float, cpu: int | None) -> Result:
-    """Run the load generator as a process of its own."""
-    options = {
-        "--port": target.port,
-        "--transport": target.transport,
-        "--version": target.version,
-        "--authority": target.authority,
-        "--username": target.username,
-        "--password": target.password,
-        "--method": target.method,
-        "--pid": target.pid,
-        "--seconds": seconds,
-    }
-    command = [sys.executable, "-m", "bench.generator", scenario]
-    for name, value in options.items():
-        if value is not None:
-            command += [name, str(value)]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=RUN_TIMEOUT,
-            preexec_fn=on_cpu(cpu),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Result(error=f"it takes longer than {RUN_TIMEOUT:g} seconds")
-    if not done.stdout:
-        return Result(error=f"the load generator failed: {done.stderr[-500:]}")
-    return Result.from_json(json.loads(done.stdout))
 
 
 def _in_short(result: Result) -> str:

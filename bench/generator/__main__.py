@@ -8,7 +8,7 @@ import sys
 from typing import get_args
 
 from bench.generator.run import Amount, run
-from bench.generator.scenarios import SCENARIOS
+from bench.generator.scenarios import SCENARIOS, changed
 from bench.generator.target import Target, Transport
 
 
@@ -28,8 +28,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=Amount.seconds)
     parser.add_argument("--warmup", type=float, default=Amount.warmup)
     parser.add_argument("--messages", type=float, default=math.inf, help="of each publisher, instead of --seconds")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the scenario")
     options = vars(parser.parse_args())
-    scenario = SCENARIOS[options.pop("scenario")]
+    try:
+        scenario = changed(SCENARIOS[options.pop("scenario")], options.pop("set"))
+    except ValueError as error:
+        parser.error(str(error))
     amount = Amount(**{name: options.pop(name) for name in ("seconds", "warmup", "messages")})
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -19,6 +19,12 @@ def topic(publisher: int, index: int) -> str:
     return f"bench/{publisher:05}/{index:05}"
 
 
+def other_filter(number: int) -> str:
+    """A Topic Filter, of one of three shapes, that matches no topic that is published to."""
+    levels = f"bench/other/{number // 1000:05}/{number % 1000:05}"
+    return levels + ("", "/+", "/#")[number % 3]
+
+
 def payload(publisher: int, slot: int, size: int) -> bytes:
     """The payload of a slot; it is no other's."""
     return (publisher.to_bytes(4, "big") + slot.to_bytes(4, "big")).ljust(size, b".")

@@ -24,7 +24,8 @@ FAILURE = 0x80
 """The first reason code that is a failure."""
 
 DUP = 0x08
-"""The flag of a PUBLISH that is sent again."""
+RETAIN = 0x01
+"""Flags of a PUBLISH: that it is sent again, that it is or has been retained."""
 
 _TOPIC_ALIAS = 0x23
 _USER_PROPERTY = 0x26
@@ -95,17 +96,23 @@ def subscribe(packet_id: int, filters: Iterable[str], qos: int, version: int) ->
     return packet(0x82, body + b"".join(binary(each.encode()) + bytes([qos]) for each in filters))
 
 
+def unsubscribe(packet_id: int, topic_filter: str, version: int) -> bytes:
+    """UNSUBSCRIBE from one filter."""
+    return packet(0xA2, two_bytes(packet_id) + properties(version) + binary(topic_filter.encode()))
+
+
 def publish(topic: str, payload: bytes, version: int, qos: int = 0, packet_id: int = 0, *each: bytes) -> bytes:
-    """PUBLISH; a `packet_id` of 0 stands for the place of one that is not known."""
+    """PUBLISH; `each` is a property."""
     head = binary(topic.encode())
     if qos:
         head += two_bytes(packet_id)
     return packet(0x30 | qos << 1, head + properties(version, *each) + payload)
 
 
-def retained(topic: str, payload: bytes, version: int, packet_id: int) -> bytes:
-    """PUBLISH with QoS 1 and RETAIN."""
-    return packet(0x33, binary(topic.encode()) + two_bytes(packet_id) + properties(version) + payload)
+def retained(topic: str, payload: bytes, version: int, qos: int = 0, packet_id: int = 0) -> bytes:
+    """PUBLISH with RETAIN."""
+    plain = publish(topic, payload, version, qos, packet_id)
+    return bytes([plain[0] | RETAIN]) + plain[1:]
 
 
 def auth(reason_code: int, method: str, data: bytes) -> bytes:

@@ -10,8 +10,6 @@ from bench.generator.loop import Client, Loop, Nobody, describe
 from bench.generator.messages import packet_id, payload, topic
 from bench.generator.scenarios import Retained
 
-_RETAIN = 0x01
-
 
 @final
 class Keeper:
@@ -27,7 +25,9 @@ class Keeper:
         version = client.target.version
         self._unsent = [
             client.wire.framed(
-                _retained(topic(number, at), payload(number, at, scenario.payload), version, packet_id(at % slots))
+                packets.retained(
+                    topic(number, at), payload(number, at, scenario.payload), version, 1, packet_id(at % slots)
+                )
             )
             for at in reversed(range(count))
         ]
@@ -98,7 +98,7 @@ class Retention:
         version = self._loop.target.version
         collector = Collector(
             {
-                _plain(topic(number, at), payload(number, at, self._scenario.payload), version)
+                packets.retained(topic(number, at), payload(number, at, self._scenario.payload), version)
                 for number in range(len(self._keepers))
                 for at in range(self._share)
             }
@@ -111,13 +111,3 @@ class Retention:
     def refused(self) -> int:
         """Messages that were not retained."""
         return sum(keeper.acknowledgements.refused for keeper in self._keepers)
-
-
-def _retained(name: str, data: bytes, version: int, identifier: int) -> bytes:
-    packet = packets.publish(name, data, version, 1, identifier)
-    return bytes([packet[0] | _RETAIN]) + packet[1:]
-
-
-def _plain(name: str, data: bytes, version: int) -> bytes:
-    packet = packets.publish(name, data, version)
-    return bytes([packet[0] | _RETAIN]) + packet[1:]

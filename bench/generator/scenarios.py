@@ -1,7 +1,8 @@
 """What brokers are loaded with."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,3 +98,15 @@ SCENARIOS: dict[str, Scenario] = {
     "retained": Retained(about="100,000 retained messages, 16 B", messages=100_000),
     "reauth": Reauthentications(about="50 clients that re-authenticate all the time"),
 }
+
+
+def changed(scenario: Scenario, changes: Iterable[str]) -> Scenario:
+    """The scenario with other numbers for some of its fields, each change being FIELD=NUMBER. Raises ValueError."""
+    found: dict[str, Any] = {}
+    for change in changes:
+        name, _, value = change.partition("=")
+        kind = type(getattr(scenario, name, None))
+        if kind not in (int, float):
+            raise ValueError(f"{change!r} is not FIELD=NUMBER with a field that is a number")
+        found[name] = kind(value)
+    return replace(scenario, **found)

@@ -11,7 +11,7 @@ from bench.generator.acknowledgements import Acknowledgements
 from bench.generator.flow import Flow, Member
 from bench.generator.inbox import Inbox, Stream
 from bench.generator.loop import NAP, Client, Loop, Nobody
-from bench.generator.messages import Edition, Ring, topic
+from bench.generator.messages import Edition, Ring, other_filter, topic
 from bench.generator.publisher import Publisher
 from bench.generator.scenarios import Traffic
 
@@ -49,7 +49,7 @@ class Exchange:
 
     def open_others(self) -> None:
         """Make the subscriptions to which nothing is published."""
-        filters = [_other(number) for number in range(self._scenario.other_subscriptions)]
+        filters = [other_filter(number) for number in range(self._scenario.other_subscriptions)]
         makers = [
             partial(Client, self._loop, f"holder-{number}", Nobody(), filters[number::HOLDERS])
             for number in range(HOLDERS if filters else 0)
@@ -242,9 +242,3 @@ class _Pace:
     def wait(self, now: float) -> float:
         """How long it is until the next one is due, seconds."""
         return min(NAP, max(0.0, self._start + self._next / self._rate - now))
-
-
-def _other(number: int) -> str:
-    """A Topic Filter, of one of three shapes, that matches no topic that is published to."""
-    levels = f"bench/other/{number // 1000:05}/{number % 1000:05}"
-    return levels + ("", "/+", "/#")[number % 3]
