@@ -3,6 +3,7 @@
 # make fuzz    look for inputs that break something: TIME=60 seconds for each target, or for TARGET=packets
 # make simulate  twenty clients that are cut off all the time: SEEDS=10000 runs from seed FIRST=0 on, over all cores
 # make model   the broker beside a naive model of it, with new examples, for TIME=60 seconds
+# make bench   measure the broker beside others (AMQTT=amqtt), in its parts, and as the work grows: most of an hour
 # make mutate  break the core in SAMPLE=500 small ways, drawn with SEED=1, and see whether the tests notice
 #
 # PYTHON=python3.13 chooses the interpreter of a new .venv; ARGS='--port 0' goes to "trio-broker run".
@@ -10,6 +11,7 @@
 PYTHON ?= python3
 ARGS ?=
 TIME ?= 60
+AMQTT ?= amqtt
 TARGET ?=
 SEEDS ?= 10000
 FIRST ?= 0
@@ -19,7 +21,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: run test interop fuzz simulate model mutate docs clean
+.PHONY: run test interop fuzz simulate model bench mutate docs clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed-broker
@@ -48,6 +50,11 @@ simulate: $(VENV)/.installed-test
 model: $(VENV)/.installed-test
 	$(BIN)/python -m tests.mqttcore.broker.long_model $(TIME)
 
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m bench run --amqtt '$(AMQTT)'
+	$(BIN)/python -m bench micro
+	$(BIN)/python -m bench grow
+
 mutate: $(VENV)/.installed-mutation
 	$(BIN)/python -m tests.mutation $(SAMPLE) --seed $(SEED)
 
@@ -56,7 +63,7 @@ docs: $(VENV)/.installed-test
 	$(BIN)/python docs/generate_conformance.py
 
 clean:
-	rm -rf $(VENV) .interop .fuzz mutants build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .interop .fuzz .bench mutants build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:

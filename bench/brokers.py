@@ -1,10 +1,12 @@
 """The brokers that are compared, and how each is started."""
 
 import os
+import re
 import shlex
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +22,9 @@ NAMES = (OURS, PLAIN, TUNED, AMQTT)
 
 MEASURE = (PLAIN, TUNED)
 """The cheaper of these, for each case, is what the others are compared with."""
+
+ASK_TIMEOUT = 10.0
+"""Seconds for a broker to tell its release."""
 
 _TUNING = """\
 set_tcp_nodelay true
@@ -45,7 +50,8 @@ class Place:
 class Broker:
     """A broker to compare; `version` is the MQTT version that its clients speak, 5 or 4 for 3.1.1.
 
-    `missing` says why it cannot be started, "" if it can, `leaves_out` why it does not run some scenarios.
+    `ask` is the command that tells its release. `missing` says why it cannot be started, "" if it can, `leaves_out` why
+    it does not run some scenarios.
     """
 
     name: str
@@ -55,27 +61,38 @@ class Broker:
     method: str | None = None
     username: str = USERNAME
     password: str = PASSWORD
+    ask: Sequence[str] = ()
     missing: str = ""
     leaves_out: Mapping[str, str] = field(default_factory=dict)
+
+    def release(self) -> str:
+        """What it says that it is, "" if nobody knows."""
+        if not self.ask:
+            return ""
+        told = subprocess.run(self.ask, capture_output=True, text=True, timeout=ASK_TIMEOUT, check=False).stdout
+        found = re.search(r"\d+(\.\d+)+", told)
+        return found[0] if found else ""
 
 
 def known(amqtt: str) -> dict[str, Broker]:
     """The brokers by their names; `amqtt` is the command that starts that one."""
-    mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-    without = "" if mosquitto else "mosquitto is not installed: apt-get install mosquitto"
-    amqtt_command = shlex.split(amqtt)
+    mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin") or "mosquitto"
+    without = "" if shutil.which(mosquitto) else "mosquitto is not installed: apt-get install mosquitto"
+    command = shlex.split(amqtt)
     without_amqtt = (
-        "" if shutil.which(amqtt_command[0]) else f"there is no command {amqtt}: pip install amqtt, --amqtt COMMAND"
+        "" if shutil.which(command[0]) else f"there is no command {amqtt}: pip install amqtt, --amqtt COMMAND"
     )
+    ask = (mosquitto, "-h")
     found = (
-        Broker(name=OURS, command=_our_command, method=METHOD),
-        Broker(name=PLAIN, command=lambda place: _mosquitto(mosquitto or "", place, ""), missing=without),
-        Broker(name=TUNED, command=lambda place: _mosquitto(mosquitto or "", place, _TUNING), missing=without),
+        Broker(name=OURS, command=_our_command, method=METHOD, ask=(sys.executable, "-m", "trio_broker", "--version")),
+        Broker(name=PLAIN, command=lambda place: _mosquitto(mosquitto, place, ""), ask=ask, missing=without),
+        Broker(name=TUNED, command=lambda place: _mosquitto(mosquitto, place, _TUNING), ask=ask, missing=without),
         Broker(
             name=AMQTT,
-            command=lambda place: _amqtt(amqtt_command, place),
+            command=lambda place: _amqtt(command, place),
             version=4,
             transports=("tcp",),
+            ask=(*command, "--version"),
             missing=without_amqtt,
             leaves_out={
                 "subs100k": "it would take minutes for the subscriptions",

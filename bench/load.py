@@ -11,7 +11,7 @@ from bench.certificates import Certificates
 from bench.generator.result import Result
 from bench.generator.target import Target
 from bench.places import ROOT
-from bench.process import CannotStart, on_cpu, running, two_cpus
+from bench.process import CannotStart, running, two_cpus
 
 RUN_TIMEOUT = 120.0
 """Seconds for one run."""
@@ -44,6 +44,7 @@ def load(target: Target, scenario: str, seconds: float, cpu: int | None, changes
         "--method": target.method,
         "--pid": target.pid,
         "--seconds": seconds,
+        "--cpu": cpu,
     }
     command = [sys.executable, "-m", "bench.generator", scenario]
     for name, value in changes.items():
@@ -59,7 +60,6 @@ def load(target: Target, scenario: str, seconds: float, cpu: int | None, changes
             capture_output=True,
             text=True,
             timeout=RUN_TIMEOUT,
-            preexec_fn=on_cpu(cpu),
             check=False,
         )
     except subprocess.TimeoutExpired:

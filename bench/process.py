@@ -4,9 +4,8 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,11 +32,6 @@ def two_cpus() -> tuple[int, int] | None:
     return (allowed[0], allowed[1]) if len(allowed) > 1 else None
 
 
-def on_cpu(cpu: int | None) -> Callable[[], object] | None:
-    """What a new process does to run on one CPU alone."""
-    return None if cpu is None else partial(os.sched_setaffinity, 0, {cpu})
-
-
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.create_server((Target.host, 0)) as sock:
@@ -60,9 +54,10 @@ def running(broker: Broker, transport: Transport, certificates: Certificates, cp
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            preexec_fn=on_cpu(cpu),
         )
         try:
+            if cpu is not None:
+                os.sched_setaffinity(process.pid, {cpu})
             _wait_until_it_listens(process, place.port, log)
             yield Target(
                 port=place.port,

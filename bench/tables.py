@@ -1,11 +1,12 @@
-"""Runs as tables in Markdown."""
+"""Figures as tables in Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from bench.brokers import MEASURE
 from bench.cases import Case
+from bench.growth import PICTURES, Point, lines
 from bench.turns import Run
 
 
@@ -30,14 +31,51 @@ FIGURES = (
 )
 
 
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
+    """A table whose first columns are words, and the others figures."""
+    rule = ["---"] * words + ["---:"] * (len(head) - words)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rows))
+
+
 def comparison(runs: Sequence[Run]) -> str:
     """All tables."""
     brokers = [*dict.fromkeys(run.broker for run in runs)]
     parts = [part for figure in FIGURES if (part := _table(figure, runs, brokers))]
+    parts.append(f"{', '.join(dict.fromkeys(f'{run.broker} {run.release}'.strip() for run in runs))}.")
     parts.append(_calibration(runs))
     if failed := [run for run in runs if not run.result.good]:
         parts.append("Failed:\n\n" + "\n".join(f"- {_failure(run)}" for run in failed))
     return "\n\n".join(parts) + "\n"
+
+
+def growth(points: Sequence[Point]) -> str:
+    """A table for each picture."""
+    parts = []
+    for name, picture in PICTURES.items():
+        if mine := lines(point for point in points if point.picture == name):
+            sizes = sorted({size for costs in mine.values() for size in costs})
+            head = [f"{picture.unit}, by {picture.what}", *(f"{size:,}" for size in sizes)]
+            rows = [
+                [line, *(short(costs[size]) if size in costs else "-" for size in sizes)]
+                for line, costs in mine.items()
+            ]
+            parts.append(f"### {name.capitalize()}\n\n{table(head, rows)}\n")
+    return "\n".join(parts)
+
+
+def micro(costs: Mapping[str, float]) -> str:
+    """CPU time of each operation."""
+    return table(["operation", "ns"], [[name, short(cost)] for name, cost in costs.items()]) + "\n"
+
+
+def side_by_side(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """The operations that both have, and how many times the one is the other."""
+    rows = [
+        [name, short(cost), short(after[name]), f"{after[name] / cost:.2f}"]
+        for name, cost in before.items()
+        if name in after
+    ]
+    return table(["operation", "before, ns", "after, ns", "ratio"], rows) + "\n"
 
 
 def values(runs: Iterable[Run], figure: str, case: Case, broker: str) -> dict[int, float]:
@@ -70,10 +108,8 @@ def _table(figure: Figure, runs: Sequence[Run], brokers: Sequence[str]) -> str:
             rows.append([str(case), case.about, *cells])
     if not rows:
         return ""
-    head = ["case", "", *brokers]
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---", "---", *["---:"] * len(brokers)], *rows)]
     note = f"; (ratio) to the cheaper of {' and '.join(MEASURE)}" if figure.compared else ""
-    return f"### {figure.title}{note}\n\n" + "\n".join(lines)
+    return f"### {figure.title}{note}\n\n" + table(["case", "what it is", *brokers], rows, words=2)
 
 
 def _cell(figure: Figure, runs: Sequence[Run], case: Case, broker: str) -> str:

@@ -5,15 +5,14 @@ import time
 from collections.abc import Callable
 from itertools import repeat
 
-TRY = 20_000_000
+TRY = 5_000_000
 """Nanoseconds that one try takes, at least."""
-TRIES = 7
+TRIES = 9
 
 
 def nanoseconds(call: Callable[[], object], *, operations: int = 1, least: int = TRY, tries: int = TRIES) -> float:
     """CPU nanoseconds of each of the operations that a call does."""
     collecting = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         count = 1

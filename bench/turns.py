@@ -16,22 +16,34 @@ from bench.load import run_once
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of a case on a broker; the rounds count from 0."""
+    """One run of a case on a broker of some release; the rounds count from 0."""
 
     broker: str
+    release: str
     case: Case
     round: int
     result: Result
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {"broker": self.broker, "case": str(self.case), "round": self.round, **self.result.to_json()}
+        return {
+            "broker": self.broker,
+            "release": self.release,
+            "case": str(self.case),
+            "round": self.round,
+            **self.result.to_json(),
+        }
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Self:
         """From what `to_json` gave."""
-        result = Result.from_json(found)
-        return cls(broker=found["broker"], case=parse_case(found["case"]), round=found["round"], result=result)
+        return cls(
+            broker=found["broker"],
+            release=found["release"],
+            case=parse_case(found["case"]),
+            round=found["round"],
+            result=Result.from_json(found),
+        )
 
 
 def why_not(broker: Broker, case: Case) -> str:
@@ -56,6 +68,7 @@ def take_turns(
         directory = Path(temporary)
         directory.chmod(0o755)
         certificates = make_certificates(directory)
+        releases = {broker.name: broker.release() for broker in brokers}
         for case in cases:
             able = []
             for broker in brokers:
@@ -67,7 +80,13 @@ def take_turns(
                 for broker in able:
                     result = run_once(broker, case, certificates, seconds)
                     tell(f"{case!s:12} {number} {broker.name:16} {_in_short(result)}")
-                    yield Run(broker=broker.name, case=case, round=number, result=result)
+                    yield Run(
+                        broker=broker.name,
+                        release=releases[broker.name],
+                        case=case,
+                        round=number,
+                        result=result,
+                    )
 
 
 def _in_short(result: Result) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 import resource
 import sys
 from typing import get_args
@@ -28,8 +29,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=Amount.seconds)
     parser.add_argument("--warmup", type=float, default=Amount.warmup)
     parser.add_argument("--messages", type=float, default=math.inf, help="of each publisher, instead of --seconds")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the scenario")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=NUMBER", help="change the scenario")
+    parser.add_argument("--cpu", type=int, help="the CPU to run on")
     options = vars(parser.parse_args())
+    if (cpu := options.pop("cpu")) is not None:
+        os.sched_setaffinity(0, {cpu})
     try:
         scenario = changed(SCENARIOS[options.pop("scenario")], options.pop("set"))
     except ValueError as error:

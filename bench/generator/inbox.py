@@ -55,6 +55,7 @@ class Inbox:
         }
         example = next(iter(known))
         head = packet_id_at(example)
+        self._first = example[:1]
         self._layout = struct.Struct(f"{head}s2s{len(example) - head}s" if qos else f"{len(example)}s")
         self._alike = qos < 2 and len({len(packet) for packet in known}) == 1
         self._rest = b""
@@ -66,6 +67,8 @@ class Inbox:
         if self._alike:
             whole = len(data) // self._layout.size * self._layout.size
             data = data[self._take_alike(data[:whole]) :]
+            if data[:1] not in (b"", self._first):
+                self._alike = False
         if not self._alike:
             found, data = packets.split(data)
             if answers := b"".join([self._take(packet) for packet in found]):

@@ -15,18 +15,22 @@ from bench.generator.scenarios import Retained
 class Keeper:
     """A publisher that has its share of the messages retained, at QoS 1, a window of them at a time."""
 
-    def __init__(self, client: Client, number: int, count: int, scenario: Retained) -> None:
+    def __init__(self, client: Client, number: int, count: int, scenario: Retained, *, empty: bool) -> None:
+        """An `empty` message is one that removes what was retained."""
         self.acknowledgements = Acknowledgements(
             slots := 4 * scenario.window, self._acknowledged, answer=client.send, framed=client.wire.framed
         )
         self.left = count
         client.receiver = self.acknowledgements
         self._client = client
-        version = client.target.version
         self._unsent = [
             client.wire.framed(
                 packets.retained(
-                    topic(number, at), payload(number, at, scenario.payload), version, 1, packet_id(at % slots)
+                    topic(number, at),
+                    b"" if empty else payload(number, at, scenario.payload),
+                    client.target.version,
+                    1,
+                    packet_id(at % slots),
                 )
             )
             for at in reversed(range(count))
@@ -76,22 +80,28 @@ class Retention:
         self._scenario = scenario
         self._loop = loop
         self._share = scenario.messages // scenario.publishers
-        self._keepers: list[Keeper] = []
+        self._clients: list[Client] = []
+        self.refused = 0
+        """Messages that were not retained."""
 
     def open(self) -> None:
         """Have the publishers ready."""
-        scenario = self._scenario
-        clients = self._loop.open(
-            [partial(Client, self._loop, f"publisher-{number}", Nobody()) for number in range(scenario.publishers)]
-        )
-        self._keepers = [Keeper(client, number, self._share, scenario) for number, client in enumerate(clients)]
+        makers = [
+            partial(Client, self._loop, f"publisher-{number}", Nobody()) for number in range(self._scenario.publishers)
+        ]
+        self._clients = self._loop.open(makers)
 
-    def store(self) -> int:
-        """Have all messages retained; how many. Raises RunFailed."""
-        for keeper in self._keepers:
+    def store(self, *, empty: bool = False) -> int:
+        """Have all messages retained; how many. With `empty`, none is any more. Raises RunFailed."""
+        keepers = [
+            Keeper(client, number, self._share, self._scenario, empty=empty)
+            for number, client in enumerate(self._clients)
+        ]
+        for keeper in keepers:
             keeper.begin()
-        self._loop.turn_until(lambda: not any(keeper.left for keeper in self._keepers), "PUBACK")
-        return self._share * len(self._keepers)
+        self._loop.turn_until(lambda: not any(keeper.left for keeper in keepers), "PUBACK")
+        self.refused += sum(keeper.acknowledgements.refused for keeper in keepers)
+        return self._share * len(keepers)
 
     def fetch(self) -> int:
         """Subscribe to them, and get them all; how many came that should not have. Raises RunFailed."""
@@ -99,15 +109,10 @@ class Retention:
         collector = Collector(
             {
                 packets.retained(topic(number, at), payload(number, at, self._scenario.payload), version)
-                for number in range(len(self._keepers))
+                for number in range(len(self._clients))
                 for at in range(self._share)
             }
         )
         Client(self._loop, "late-subscriber", collector, ["bench/#"])
         self._loop.turn_until(lambda: not collector.missing, "retained messages")
         return collector.unknown
-
-    @property
-    def refused(self) -> int:
-        """Messages that were not retained."""
-        return sum(keeper.acknowledgements.refused for keeper in self._keepers)

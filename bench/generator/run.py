@@ -108,6 +108,7 @@ def _retained(scenario: Retained, loop: Loop, sample: Callable[[], Sample]) -> O
     stored = sample()
     unknown = retention.fetch()
     fetched = sample()
+    retention.store(empty=True)
     figures = cost(before, stored, count) | _bytes_each("retained", before, stored, count)
     figures["fetch_cpu_us"] = (fetched.cpu - stored.cpu) / count * 1e6
     return figures, {"unknown": unknown, "refused": retention.refused}

@@ -6,6 +6,8 @@ from bench.growth.core import retained_messages, rules, subscriptions
 from bench.growth.point import Picture, Point
 from bench.growth.shell import connections, payload
 
+__all__ = ["PICTURES", "Picture", "Point", "grow", "lines"]
+
 _TENS = (10, 100, 1000, 10_000, 100_000, 1_000_000)
 
 PICTURES: dict[str, Picture] = {

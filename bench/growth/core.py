@@ -17,7 +17,7 @@ from mqttcore.limits import Limits
 
 BATCH = 100
 """Messages that come in one piece."""
-FRESH = 2000
+FRESH = 1000
 """Topics, subscriptions and clients that are new."""
 HELD = 10_000
 """Subscriptions of one session, at most."""

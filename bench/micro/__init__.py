@@ -1,6 +1,6 @@
-"""What the parts of the core cost, each by itself: benchmarks by name, and the same ones of two trees side by side."""
+"""What the parts of the core cost, each by itself."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from bench.micro.benchmark import Benchmark
 from bench.micro.codec import codec
@@ -24,14 +24,3 @@ def measure(wanted: Iterable[Benchmark], tell: Callable[[str], None], *, quick: 
         )
         tell(f"{each.name:44}{found[each.name]:12,.0f} ns")
     return found
-
-
-def side_by_side(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """The figures of two trees as a table in Markdown, with how many times the one is the other."""
-    lines = ["| benchmark | before, ns | after, ns | ratio |", "| --- | ---: | ---: | ---: |"]
-    lines += [
-        f"| {name} | {before[name]:,.0f} | {after[name]:,.0f} | {after[name] / before[name]:.2f} |"
-        for name in before
-        if name in after
-    ]
-    return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ from mqttcore.limits import Limits
 from mqttcore.message import Message
 from mqttcore.session import Delivery, Session
 
-OTHERS = 10_000
+OTHERS = 1000
 """Subscriptions and retained messages that are not what is looked for."""
 MANY = 20_000
 """More than anybody remembers of one kind."""
