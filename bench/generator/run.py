@@ -86,7 +86,7 @@ def _traffic(scenario: Traffic, loop: Loop, amount: Amount, sample: Callable[[],
         figures = _bytes_each("subscription", before, sample(), scenario.other_subscriptions)
     exchange.open()
     if amount.messages == math.inf:
-        exchange.run(messages=1)  # of everybody, also where they take turns
+        exchange.run(messages=scenario.topics)  # all topics once, also where publishers take turns
         exchange.run(seconds=amount.warmup)
     exchange.ages.clear()
     begun = exchange.arrived
