@@ -14,8 +14,8 @@ from mqttcore.broker.retained import Retained
 from mqttcore.broker.sessions import ServerSession
 from mqttcore.broker.subscriptions import Stored, Subscriptions
 from mqttcore.limits import Limits
-from mqttcore.message import Message
-from mqttcore.session import Delivery, Session
+from mqttcore.message import Message, message_from
+from mqttcore.session import Session, Terms
 
 OTHERS = 1000
 """Subscriptions and retained messages that are not what is looked for."""
@@ -41,6 +41,12 @@ def deciding() -> Iterator[Benchmark]:
 
 def _session() -> ServerSession:
     return ServerSession("client", Limits(), Port(Policy()))
+
+
+def _message(number: int, *, qos: int = 0, retain: bool = False) -> Message:
+    packet_id = 1 if qos else None
+    publish = p.Publish(topic(0, number), bytes(16), qos=qos, retain=retain, packet_id=packet_id)
+    return message_from(publish, 0.0)
 
 
 def _subscriptions(*filters: str) -> Subscriptions:
@@ -72,13 +78,13 @@ def _come_and_go(topic_filter: str) -> Callable[[], object]:
 def _retained() -> Retained:
     retained = Retained(Limits())
     for number in range(OTHERS):
-        retained.store(Message(topic(0, number).encode(), bytes(16), 0, True), None)
+        retained.store(_message(number, retain=True), None)
     return retained
 
 
 def _retain() -> Callable[[], object]:
     retained = _retained()
-    message = Message(topic(0, 0).encode(), bytes(16), 0, True)
+    message = _message(0, retain=True)
     return lambda: retained.store(message, None)
 
 
@@ -111,15 +117,16 @@ def _authorize(clients: int, topics: int) -> Callable[[], object]:
 def _deliver(*, queued: bool) -> Callable[[], object]:
     session = Session(Limits())
     session.resume(1)
-    message = Message(topic(0, 0).encode(), bytes(16), 1, False)
+    delivery = _message(0, qos=1), Terms(1, False)
 
     def call() -> None:
-        delivery = Delivery(message, 1, False)
         if queued:
             session.enqueue(delivery)
-            session.next_publish(0.0)
+            sending = session.next_publish(0.0)
+            assert sending is not None
+            packet_id, _, _ = sending
         else:
-            session.launch(delivery)
-        session.acknowledged(delivery.packet_id)
+            packet_id = session.launch(delivery)
+        session.acknowledged(packet_id)
 
     return call

@@ -5,7 +5,7 @@ from functools import partial
 
 from bench.direct import RE_AUTHENTICATE, Direct, hello
 from bench.generator import packets
-from bench.generator.messages import Edition
+from bench.generator.messages import Edition, topic
 from bench.generator.scenarios import Traffic
 from bench.micro.benchmark import Benchmark
 from mqttcore.broker import Link
@@ -22,10 +22,12 @@ def relaying() -> Iterator[Benchmark]:
     """Batches of messages from one client to others, and what a client's coming and going takes."""
     for name, scenario in {
         "relay QoS 0": QOS_0,
+        "relay QoS 0, 10 topics in turn": Traffic(about="", window=BATCH, topics=10),
         "relay QoS 0, 4 User Properties": Traffic(about="", window=BATCH, user_properties=4),
         "relay QoS 0, by Topic Alias": Traffic(about="", window=BATCH, topic_alias=True),
         "relay QoS 0, 1 KiB": Traffic(about="", window=BATCH, payload=1024),
         "relay QoS 1": Traffic(about="", window=BATCH, qos=1),
+        "relay QoS 1, 10 topics in turn": Traffic(about="", window=BATCH, qos=1, topics=10),
         "relay QoS 2": Traffic(about="", window=BATCH, qos=2),
     }.items():
         yield Benchmark(name=name, prepare=partial(_relay, scenario, 1, ""), operations=BATCH)
@@ -39,10 +41,11 @@ def _relay(scenario: Traffic, subscribers: int, group: str) -> Callable[[], obje
     direct = Direct()
     receivers = {direct.connect(f"subscriber-{number}") for number in range(subscribers)}
     for link in receivers:
-        direct.subscribe(link, [f"{group}bench/00000/00000"], scenario.qos)
+        direct.subscribe(link, [group + topic(0, index) for index in range(scenario.topics)], scenario.qos)
     publisher = direct.connect("publisher")
     edition = Edition(scenario, packets.V5, 0)
-    direct.tell(publisher, edition.lead() or edition.sent()[0])
+    if lead := edition.lead():
+        direct.tell(publisher, lead)
     batch = b"".join(edition.sent()[:BATCH])
     if scenario.qos == 0:
         return lambda: direct.tell(publisher, batch)

@@ -133,7 +133,7 @@ def test_what_is_relayed_arrives() -> None:
             heard = call()
             assert isinstance(heard, list)
             expected = each.operations if "to 100" in each.name else BATCH
-            assert sum(data.count(b"bench/00000/00000") for _, data in heard) == expected
+            assert sum(data.count(b"bench/00000/0000") for _, data in heard) == expected
 
 
 @pytest.mark.parametrize("line", [subscriptions, rules, retained_messages])
