@@ -30,12 +30,12 @@ def main() -> int:
     command.add_argument("--amqtt", default=AMQTT, metavar="COMMAND", help="what starts amqtt")
     command.add_argument("--rounds", type=int, default=3, help="of all brokers, for each case (3)")
     command.add_argument("--seconds", type=float, default=2.0, help="of publishing in one run (2)")
-    command.add_argument("--out", type=Path, default=RUNS, metavar="FILE", help="JSON lines, written anew")
+    command.add_argument("--out", type=Path, metavar="FILE", help=f"JSON lines, written anew; of all cases in {RUNS}")
 
     command = commands.add_parser("micro", help="the parts of the core, each by itself")
     command.set_defaults(do=_micro)
     command.add_argument("words", nargs="*", metavar="WORD", help="operations with one of these in their names")
-    command.add_argument("--json", type=Path, default=MICRO, metavar="FILE", help="the figures, written anew")
+    command.add_argument("--json", type=Path, metavar="FILE", help=f"written anew; of all operations in {MICRO}")
 
     command = commands.add_parser("compare", help="the figures of micro in two trees")
     command.set_defaults(do=_compare)
@@ -46,7 +46,7 @@ def main() -> int:
     command.set_defaults(do=_grow)
     command.add_argument("pictures", nargs="*", metavar="PICTURE", help=", ".join(PICTURES))
     command.add_argument("--most", type=float, default=math.inf, help="not more than so much of anything")
-    command.add_argument("--out", type=Path, default=GROWTH, metavar="FILE", help="JSON lines, written anew")
+    command.add_argument("--out", type=Path, metavar="FILE", help=f"JSON lines, written anew; of all in {GROWTH}")
 
     command = commands.add_parser("publish", help="write docs/performance from what was measured last")
     command.set_defaults(do=_publish)
@@ -72,8 +72,10 @@ def _run(options: argparse.Namespace) -> int:
             _tell(f"{broker.name} is left out: {broker.missing}")
         else:
             brokers.append(broker)
+    if not brokers:
+        return _wrong("there is no broker to run")
     runs = take_turns(brokers, cases, options.rounds, options.seconds, _tell)
-    kept = [*keep(options.out, runs, Run.to_json)]
+    kept = [*keep(options.out or (None if options.cases else RUNS), runs, Run.to_json)]
     print(comparison(kept))
     return 0 if all(each.result.good for each in kept) else 1
 
@@ -83,7 +85,9 @@ def _micro(options: argparse.Namespace) -> int:
     wanted = [each for name, each in benchmarks().items() if any(word in name for word in words)]
     if not wanted:
         return _wrong(f"no operation has {' or '.join(words)} in its name")
-    write_costs(options.json, measure(wanted, print))
+    costs = measure(wanted, print)
+    if path := options.json or (None if options.words else MICRO):
+        write_costs(path, costs)
     return 0
 
 
@@ -99,7 +103,8 @@ def _grow(options: argparse.Namespace) -> int:
     names = options.pictures or [*PICTURES]
     if strange := [name for name in names if name not in PICTURES]:
         return _wrong(f"there is no picture {strange[0]!r}; there are {', '.join(PICTURES)}")
-    print(growth([*keep(options.out, grow(names, options.most, _tell), Point.to_json)]))
+    path = options.out or (None if options.pictures or options.most < math.inf else GROWTH)
+    print(growth([*keep(path, grow(names, options.most, _tell), Point.to_json)]))
     return 0
 
 

@@ -13,8 +13,11 @@ def read_lines(path: Path, parse: Callable[[dict[str, Any]], _T]) -> list[_T]:
     return [parse(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def keep(path: Path, each: Iterable[_T], to_json: Callable[[_T], dict[str, Any]]) -> Iterator[_T]:
-    """Pass all on, and have each written into a new file of JSON lines at once."""
+def keep(path: Path | None, each: Iterable[_T], to_json: Callable[[_T], dict[str, Any]]) -> Iterator[_T]:
+    """Pass all on, and have each written into a new file of JSON lines at once; into none if `path` is None."""
+    if path is None:
+        yield from each
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         for item in each:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import main
 from bench.brokers import AMQTT, OURS, PLAIN, TUNED, Place, custom, known
 from bench.cases import ALL, Case, parse_case
 from bench.certificates import Certificates, make_certificates
@@ -144,3 +145,33 @@ def test_lines_have_points(line: Callable[[int], dict[str, float]]) -> None:
     points = [Point(picture=name, line=each, size=10, cost=cost) for each, cost in costs.items()]
     assert [Point.from_json(json.loads(json.dumps(point.to_json()))) for point in points] == points
     assert all(each in growth(points) for each in costs)
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def bench(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+        return main()
+
+    nothing = f"{sys.executable} -c pass"
+    for arguments, told in {
+        ("run", "nosuch"): "there is no 'nosuch'",
+        ("run", "--brokers", "nosuch"): "there is no broker 'nosuch'",
+        ("run", "--brokers", ""): "there is no broker to run",
+        ("run", "--broker", nothing): "is not NAME=COMMAND",
+        ("grow", "nosuch"): "there is no picture 'nosuch'",
+        ("micro", "nosuch"): "no operation has nosuch in its name",
+        ("compare", str(tmp_path / "a"), "b"): "there is no file",
+    }.items():
+        assert bench(*arguments) == 2
+        assert told in capsys.readouterr().err
+
+    before, after = str(tmp_path / "before"), str(tmp_path / "after")
+    assert bench("micro", "encode PINGREQ", "--json", before) == bench("micro", "PINGREQ", "--json", after) == 0
+    assert "encode PINGREQ" in capsys.readouterr().out
+    assert bench("compare", before, after) == 0
+    assert "| encode PINGREQ |" in capsys.readouterr().out
+    broken = ("run", "single", "--brokers", "", "--broker", f"broken={nothing} {{port}}", "--rounds", "1")
+    assert bench(*broken, "--out", str(tmp_path / "runs")) == 1
+    assert "- broken, single, round 0: it does not listen" in capsys.readouterr().out
+    [run] = read_lines(tmp_path / "runs", Run.from_json)
+    assert not run.result.good
