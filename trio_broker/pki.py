@@ -12,7 +12,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Self
 
 from attrs import field, frozen
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -39,6 +38,7 @@ from cryptography.x509 import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from mqttcore.authenticators.chain_diagnosis import UNREADABLE
 from trio_broker.errors import ConfigurationError
 from trio_broker.resources.configuration import KeyAlgorithm
 
@@ -124,7 +124,7 @@ class Issued:
             certificates = load_pem_x509_certificates(pem)
             key = load_pem_private_key(found[0], None)
             belongs = key.public_key() == certificates[0].public_key()
-        except UnsupportedAlgorithm as error:
+        except UNREADABLE as error:
             raise ValueError(str(error)) from None
         if not belongs or not isinstance(key, PrivateKey):
             raise ValueError("the private key does not belong to the certificate")

@@ -13,6 +13,7 @@ from attrs import frozen
 from cryptography.x509 import load_pem_x509_certificate
 from cryptography.x509.oid import NameOID
 
+from mqttcore.authenticators.chain_diagnosis import UNREADABLE
 from trio_broker.atomic import create_atomically, write_atomically
 from trio_broker.errors import ConfigurationError
 from trio_broker.pki import (
@@ -172,7 +173,7 @@ def is_ours(path: Path) -> bool:
             certificate = load_pem_x509_certificate(path.read_bytes())
         except FileNotFoundError:
             return True
-        except ValueError:
+        except UNREADABLE:
             return False
     return ORGANIZATION in (each.value for each in certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))
 

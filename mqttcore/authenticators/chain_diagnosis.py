@@ -7,9 +7,18 @@ from typing import TypeVar
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.x509 import BasicConstraints, Certificate, ExtendedKeyUsage, ExtensionNotFound, Version
+from cryptography.x509 import (
+    BasicConstraints,
+    Certificate,
+    ExtendedKeyUsage,
+    ExtensionNotFound,
+    InvalidVersion,
+    Version,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+UNREADABLE = (ValueError, UnsupportedAlgorithm, InvalidVersion)
+"""What the library raises for a certificate or a list that it cannot read."""
 KINDS = ("EC", "RSA")
 """The kinds of keys that a chain may have, all of one kind."""
 VERSION_1 = "is a certificate of X.509 version 1"

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509 import (
     AuthorityKeyIdentifier,
@@ -31,6 +30,7 @@ from cryptography.x509.verification import (
 
 from mqttcore.authenticators.chain_diagnosis import (
     KINDS,
+    UNREADABLE,
     VERSION_1,
     Refusal,
     check_validity,
@@ -64,7 +64,7 @@ def read_presented(certificates: Sequence[bytes]) -> list[Certificate]:
     for position, der in enumerate(certificates, 1):
         try:
             found[load_der_x509_certificate(der)] = None
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except UNREADABLE as error:
             raise Refusal(f"certificate {position} of the chain cannot be read: {one_line(error)}") from None
     return list(found)
 

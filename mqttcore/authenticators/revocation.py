@@ -9,7 +9,7 @@ from itertools import pairwise
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import Certificate, CertificateRevocationList, load_pem_x509_crl
 
-from mqttcore.authenticators.chain_diagnosis import Refusal, name, one_line
+from mqttcore.authenticators.chain_diagnosis import UNREADABLE, Refusal, name, one_line
 from mqttcore.authenticators.distinguished_names import DistinguishedName, of_certificate
 
 Link = tuple[Certificate, Certificate]
@@ -25,7 +25,7 @@ def revocation_lists(pem: bytes) -> tuple[CertificateRevocationList, ...]:
         lists = tuple(load_pem_x509_crl(block) for block in _PEM.findall(pem))
         for each in lists:
             of_certificate(each.issuer)  # which the library reads only now
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise ValueError(f"a CRL cannot be read: {one_line(error)}") from None
     return lists
 

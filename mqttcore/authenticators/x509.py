@@ -7,7 +7,6 @@ what decides does not depend on how the handshake was configured or resumed.
 from collections.abc import Iterable, Mapping
 
 from attrs import frozen
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import Certificate, CertificateRevocationList, Version, load_pem_x509_certificates
 from cryptography.x509.oid import NameOID
 
@@ -22,7 +21,7 @@ from mqttcore.auth import (
     Standing,
     Trace,
 )
-from mqttcore.authenticators.chain_diagnosis import VERSION_1, Refusal, is_authority, name, one_line, quoted
+from mqttcore.authenticators.chain_diagnosis import UNREADABLE, VERSION_1, Refusal, is_authority, name, one_line, quoted
 from mqttcore.authenticators.chain_verification import Verifier, oddities_ignored, read_presented
 from mqttcore.authenticators.distinguished_names import DistinguishedName, of_certificate, parse
 from mqttcore.authenticators.revocation import revocation_lists
@@ -68,7 +67,7 @@ def trust_anchors(pem: bytes) -> TrustAnchors:
         try:
             certificates = tuple(dict.fromkeys(load_pem_x509_certificates(pem)))
             refusals = [refusal for each in certificates if (refusal := _why_no_anchor(each)) is not None]
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except UNREADABLE as error:
             raise ValueError(f"a certificate cannot be read: {one_line(error)}") from None
     if refusals:
         raise ValueError("; ".join(refusals))

@@ -23,6 +23,7 @@ from mqttcore.auth import (
     Unavailable,
     Verdict,
 )
+from mqttcore.authenticators.chain_diagnosis import UNREADABLE
 from mqttcore.broker import refusal_code
 from mqttcore.limits import Limits
 from trio_broker import assembly
@@ -52,7 +53,7 @@ def _chain(_ctx: click.Context, _parameter: click.Parameter, value: Path | None)
         certificates = load_pem_x509_certificates(value.read_bytes())
     except OSError as error:
         raise click.BadParameter(f"{value}: {error.strerror}") from None
-    except ValueError:
+    except UNREADABLE:
         raise click.BadParameter(f"{value} holds no certificate in PEM") from None
     return tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
 

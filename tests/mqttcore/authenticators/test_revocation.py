@@ -1,5 +1,6 @@
 """Certificate revocation lists: who is refused by them, and who is not."""
 
+import base64
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -134,6 +135,15 @@ def test_a_list_that_cannot_be_read_is_a_mistake_in_the_configuration() -> None:
     broken = b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
     with pytest.raises(ValueError, match=r"^a CRL cannot be read: (?!None$)"):
         trust_anchors(ROOT.pem + broken)
+
+
+def test_a_list_of_a_version_that_does_not_exist_is_a_mistake_too() -> None:
+    der = load_pem_x509_crl(crl(ROOT)).public_bytes(Encoding.DER)
+    version_2 = b"\x02\x01\x01\x30"
+    assert version_2 in der
+    text = base64.encodebytes(der.replace(version_2, b"\x02\x01\x0a\x30", 1))
+    with pytest.raises(ValueError, match="a CRL cannot be read: 10 is not a valid CRL version"):
+        trust_anchors(ROOT.pem + b"-----BEGIN X509 CRL-----\n" + text + b"-----END X509 CRL-----\n")
 
 
 def test_a_list_whose_issuer_cannot_be_read_is_a_mistake_too() -> None:

@@ -357,6 +357,14 @@ def test_a_key_of_an_unknown_kind_is_denied() -> None:
     assert verdict == Denied("the key of 'CN=device' cannot be read; EC and RSA keys are accepted")
 
 
+def test_a_certificate_of_a_version_that_does_not_exist_is_denied() -> None:
+    version_3, version_10 = bytes.fromhex("a003020102"), bytes.fromhex("a003020109")
+    assert version_3 in DEVICE.der
+    certificates = (DEVICE.der.replace(version_3, version_10),)
+    verdict, _ = decide([ROOT], AuthRequest(certificates=certificates, time=NOW.timestamp()))
+    assert verdict == Denied("certificate 1 of the chain cannot be read: 9 is not a valid X509 version")
+
+
 def test_another_chain_that_is_good_counts() -> None:
     # The intermediate has two certificates: by an authority whose keys are of another kind, and by one of its own kind.
     crossed = issue("intermediate", RSA_ROOT, extensions=AUTHORITY)
