@@ -62,6 +62,7 @@ class Connection:
         "_peer_retain_available",
         "_ping_sent",
         "_session_expiry_interval",
+        "_unsettled",
         "authentication_method",
         "frames",
         "keep_alive",
@@ -76,7 +77,6 @@ class Connection:
         "receive_maximum",
         "role",
         "topic_alias_maximum",
-        "unsettled",
         "version",
     )
 
@@ -100,7 +100,7 @@ class Connection:
         self.last_received: float = now  # a whole control packet
         self._arrived: float = now
         self.out: list[bytes] = []
-        self.unsettled: set[int] = set()  # the peer's QoS 1 and 2 packet identifiers that count against receive_maximum
+        self._unsettled: set[int] | None = None
         self._last_sent: float = now
         self._ping_sent: float | None = None
         self._connect_deadline: float = now + limits.connect_timeout
@@ -131,6 +131,13 @@ class Connection:
     def exhausted(self) -> bool:
         """Whether `next_event` has nothing to give before more is received."""
         return self.frames.empty and not self._eof and self._ending is None
+
+    @property
+    def unsettled(self) -> set[int]:
+        """The peer's QoS 1 and 2 packet identifiers that count against `receive_maximum`. Most peers never have any."""
+        if self._unsettled is None:
+            self._unsettled = set()
+        return self._unsettled
 
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes that the transport delivered; ask `next_event` afterwards."""
@@ -286,8 +293,9 @@ class Connection:
         """Note a QoS 1 or 2 PUBLISH of the peer; raises ProtocolError (0x93) beyond its Receive Maximum, section
         4.9.
         """
-        self.unsettled.add(packet_id)
-        if len(self.unsettled) > self.receive_maximum:  # [MQTT-3.3.4-7] [MQTT-3.3.4-9]
+        unsettled = self.unsettled
+        unsettled.add(packet_id)
+        if len(unsettled) > self.receive_maximum:  # [MQTT-3.3.4-7] [MQTT-3.3.4-9]
             raise ProtocolError(
                 f"more than {self.receive_maximum} messages are unacknowledged", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
             )

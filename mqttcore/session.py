@@ -33,24 +33,59 @@ Sending = tuple[int, Delivery, bool]
 """A message to be sent now: its packet identifier, what it is, and the DUP flag."""
 
 
+# What sessions share in which nothing waits: together as large as all the rest of a session. Nothing is added to them.
+_NO_QUEUE: deque[Delivery] = deque(maxlen=0)
+_NOTHING_TO_RESEND: OrderedDict[int, Delivery] = OrderedDict()
+
+
 class Session:
     """In-flight messages, packet identifiers, QoS 2 state and the queue of one client, on either side."""
 
+    __slots__ = (
+        "_last_id",
+        "_receive_maximum",
+        "_requests",
+        "_resend",
+        "_unreleased",
+        "expired",
+        "inflight",
+        "inflight_bytes",
+        "limits",
+        "queue",
+        "queued_bytes",
+        "releasing",
+        "taken",
+    )
+
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.queue: deque[Delivery] = deque()
-        self.queued_bytes = 0
+        self.limits: Limits = limits
+        self.queue: deque[Delivery] = _NO_QUEUE
+        self.queued_bytes: int = 0
         # by packet identifier, in the order of first sending: what awaits PUBACK or PUBREC, section 4.3
         self.inflight: dict[int, Delivery] = {}
-        self.inflight_bytes = 0
+        self.inflight_bytes: int = 0
         self.releasing: dict[int, Terms] = {}  # what awaits PUBCOMP, in the order of the PUBRECs
-        self.unreleased: set[int] = set()  # QoS 2 packet identifiers of the peer's that await PUBREL
-        self.requests: set[int] = set()  # packet identifiers of our SUBSCRIBEs and UNSUBSCRIBEs under way
-        self.taken = 0  # messages that have left the queue at its head: to be sent, expired, or to make room
-        self.expired = 0  # messages dropped because the time that they are kept passed while they waited
-        self._resend: OrderedDict[int, Delivery] = OrderedDict()
-        self._last_id = 0
-        self._receive_maximum = 0
+        self.taken: int = 0  # messages that have left the queue at its head: to be sent, expired, or to make room
+        self.expired: int = 0  # messages dropped because the time that they are kept passed while they waited
+        self._unreleased: set[int] | None = None
+        self._requests: set[int] | None = None
+        self._resend: OrderedDict[int, Delivery] = _NOTHING_TO_RESEND
+        self._last_id: int = 0
+        self._receive_maximum: int = 0
+
+    @property
+    def unreleased(self) -> set[int]:
+        """The QoS 2 packet identifiers of the peer's that await PUBREL. Most sessions never have any."""
+        if self._unreleased is None:
+            self._unreleased = set()
+        return self._unreleased
+
+    @property
+    def requests(self) -> set[int]:
+        """The packet identifiers of our SUBSCRIBEs and UNSUBSCRIBEs under way. A server has none."""
+        if self._requests is None:
+            self._requests = set()
+        return self._requests
 
     # ------------------------------------------------------------------------------------------------- outbound
 
@@ -59,6 +94,8 @@ class Session:
         message, _ = delivery
         if not self.has_room(message):
             return False
+        if self.queue is _NO_QUEUE:
+            self.queue = deque()
         self.queue.append(delivery)
         self.queued_bytes += message.size
         return True
@@ -159,7 +196,7 @@ class Session:
 
     def launch_all(self, messages: Sequence[Message], terms: Terms) -> list[int]:
         """Put messages of one heading in flight, in their order; the packet identifiers that they take."""
-        inflight, releasing, requests = self.inflight, self.releasing, self.requests
+        inflight, releasing, requests = self.inflight, self.releasing, self._requests or ()
         packet_ids = []
         for message in messages:
             packet_id = self._last_id + 1
@@ -177,9 +214,10 @@ class Session:
         There is one: `inflight_maximum` leaves some for requests.
         """
         packet_id = self._last_id
+        requests = self._requests or ()
         while True:  # [MQTT-2.2.1-3] [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
             packet_id = packet_id + 1 if packet_id < 65_535 else 1
-            if packet_id not in self.inflight and packet_id not in self.releasing and packet_id not in self.requests:
+            if packet_id not in self.inflight and packet_id not in self.releasing and packet_id not in requests:
                 self._last_id = packet_id
                 return packet_id
 
@@ -270,21 +308,20 @@ class Session:
         `receive_maximum` is the peer's; our own bound on messages in flight holds beside it. Section 4.4.
         """
         self._receive_maximum = min(receive_maximum, self.limits.inflight_maximum)  # [MQTT-4.9.0-1]
-        self.requests.clear()
-        self._resend.clear()
-        self._resend.update(self.inflight)  # [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.8.2-4] [MQTT3-4.4.0-1]
+        self._requests = None
+        # [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.8.2-4] [MQTT3-4.4.0-1]
+        self._resend = OrderedDict(self.inflight) if self.inflight else _NOTHING_TO_RESEND
         return [PubRel(packet_id) for packet_id in self.releasing]
 
     def clear(self) -> None:
         """Forget everything: the session has ended, or the peer has none."""
-        self.queue.clear()
+        self.queue = _NO_QUEUE
         self.queued_bytes = 0
         self.inflight.clear()
         self.inflight_bytes = 0
         self.releasing.clear()
-        self.unreleased.clear()
-        self.requests.clear()
-        self._resend.clear()
+        self._unreleased = self._requests = None
+        self._resend = _NOTHING_TO_RESEND
 
     # -------------------------------------------------------------------------------------------------- inbound
 
@@ -293,9 +330,10 @@ class Session:
 
         [MQTT-4.3.3-10]
         """
-        if packet_id in self.unreleased:
+        unreleased = self.unreleased
+        if packet_id in unreleased:
             return False
-        self.unreleased.add(packet_id)
+        unreleased.add(packet_id)
         return True
 
     def released(self, packet_id: int) -> PubComp:

@@ -42,18 +42,35 @@ class Pending:
 class ServerSession(Session):
     """The session of one Client Identifier. `link` is its connection while it has one."""
 
+    __slots__ = (
+        "client_id",
+        "expires_at",
+        "expiry_interval",
+        "link",
+        "narrowed",
+        "port",
+        "principal",
+        "retained",
+        "subscriptions",
+        "transport",
+        "will",
+        "will_at",
+    )
+
     def __init__(self, client_id: str, limits: Limits, port: Port) -> None:
         super().__init__(limits)
-        self.client_id = client_id
-        self.port = port  # of its last connection; what holds there says by whose leave its Will is published
+        self.client_id: str = client_id
+        self.port: Port = port  # of its last connection; what holds there says by whose leave its Will is published
         self.link: Link | None = None
         self.subscriptions: dict[str, Stored] = {}
         self.retained: dict[str, Pending] = {}  # by Topic Filter, in the order of the subscriptions
-        self.expiry_interval = 0  # seconds, NEVER for no end
-        self.expires_at = inf
+        self.expiry_interval: int = 0  # seconds, NEVER for no end
+        self.expires_at: float = inf
         self.will: Will | None = None
-        self.will_at = inf
-        self.narrowed = False  # whether subscriptions have ended while the client was connected, by what it may do
+        self.will_at: float = inf
+        self.narrowed: bool = (
+            False  # whether subscriptions have ended while the client was connected, by what it may do
+        )
         self.principal: Principal = NOBODY  # whom the Will is published for
         self.transport: Transport = NOWHERE  # of its last connection
 
@@ -86,15 +103,13 @@ class ServerSession(Session):
                 self.drop(packet_id)
                 if delivery[1].qos == 1:  # [MQTT-4.8.2-5]
                     taken.append(delivery)
-        waiting = [*self.queue]
-        self.queue.clear()
-        self.queued_bytes = 0
         left: list[int] = []  # places in the queue, counted as Pending.after is
-        for place, delivery in enumerate(waiting, self.taken):
+        for place, delivery in enumerate([*self.queue], self.taken):
+            self.queue.popleft()
             if wanted(*delivery):
                 self.queue.append(delivery)
-                self.queued_bytes += delivery[0].size
             else:
+                self.queued_bytes -= delivery[0].size
                 left.append(place)
                 taken.append(delivery)
         for pending in self.retained.values():
