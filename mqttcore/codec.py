@@ -5,7 +5,7 @@ told from the bytes alone. What depends on the connection's state is `connection
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from mqttcore import packets as p
 from mqttcore import wire
@@ -42,8 +42,8 @@ _AUTH = PacketType.AUTH
 # The return codes of MQTT 3.1.1's SUBACK (its section 3.9.3); any failure is told as 0x80.
 V311_SUBACK_CODES = {code: SUBACK_CODES[code] for code in (0x00, 0x01, 0x02, 0x80)}
 
-_Answer = TypeVar("_Answer", p.PubAck, p.PubRec, p.PubRel, p.PubComp)
-_Acks = TypeVar("_Acks", p.SubAck, p.UnsubAck)
+_Answer = p.PubAck | p.PubRec | p.PubRel | p.PubComp
+_Acks = p.SubAck | p.UnsubAck
 
 
 # ------------------------------------------------------------------------------------------------------- decoding
@@ -467,7 +467,7 @@ def encode_answers(kind: int, packet_ids: Sequence[int], reason_code: int) -> by
 
 
 def _answer_encoder(kind: PacketType, codes: dict[int, ReasonCode]) -> Callable[[Any, int], bytes]:
-    def encode_packet(packet: p.PubAck | p.PubRec | p.PubRel | p.PubComp, version: int) -> bytes:
+    def encode_packet(packet: _Answer, version: int) -> bytes:
         packet_id = _packet_id(packet.packet_id)
         if version < V5:  # [MQTT3-3.3.5-2]
             return encode_answer(kind, packet.packet_id, 0)
