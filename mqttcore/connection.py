@@ -34,6 +34,7 @@ _PREVIEW = len(_OLD_PROTOCOL_NAME) + 1  # a refusal of an oversized CONNECT need
 _START = Phase.START
 _CLOSED = Phase.CLOSED
 _PAUSED_PHASES = (Phase.CONNECTING, Phase.AUTHENTICATING)
+_UNDECIDED_PHASES = (_START, *_PAUSED_PHASES, Phase.CHALLENGED)
 
 _WITH_REASON_CODE = (p.Disconnect, p.ConnAck)
 _BOUND_BY_CONNECT = (p.Auth, p.ConnAck, p.Disconnect)
@@ -163,7 +164,7 @@ class Connection:
                         return packet
             elif len(self.frames) > self.limits.maximum_early_data:
                 self.fail(ProtocolError("too much was sent before CONNACK", ReasonCode.QUOTA_EXCEEDED))
-            if self._eof and self._ending is None:
+            if self._eof:
                 self.close(ReasonCode.UNSPECIFIED_ERROR, "the peer closed the connection without DISCONNECT", "eof")
         ending, self._ending = self._ending, None
         return ending
@@ -452,7 +453,7 @@ class Connection:
         """End the connection over an error of the peer's, with the last word that section 4.13 asks for."""
         code = error.reason_code
         word = str(error)
-        if self.role is SERVER and self.phase in (_START, *_PAUSED_PHASES, Phase.CHALLENGED):
+        if self.role is SERVER and self.phase in _UNDECIDED_PHASES:
             self._refuse(code, word)
         elif self.connected and self.version == V5:  # [MQTT-4.13.1-1]
             shown = code if code in DISCONNECT_CODES else ReasonCode.PROTOCOL_ERROR
