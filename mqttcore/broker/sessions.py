@@ -56,6 +56,7 @@ class ServerSession(Session):
         "will",
         "will_at",
     )
+    __deletable__ = ("port",)  # compiled code has to know
 
     def __init__(self, client_id: str, limits: Limits, port: Port) -> None:
         super().__init__(limits)
