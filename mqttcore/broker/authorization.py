@@ -7,7 +7,7 @@ resource stand for the client's own values; one that is missing, or that could w
 from collections.abc import Iterable, Iterator, Mapping
 from typing import final
 
-from attrs import field, frozen
+from attrs import frozen
 
 from mqttcore.auth import Action, Authorizer, Principal
 from mqttcore.broker.authorization_client_ids import ByClientId, Pattern
@@ -62,7 +62,7 @@ class Rule:
     usernames: tuple[str, ...] = ()
     client_ids: tuple[str, ...] = ()
     attributes: tuple[Mapping[str, str], ...] = ()
-    resources: tuple[Resource, ...] = field(default=())
+    resources: tuple[Resource, ...] = ()
 
 
 def authorizer(rules: Iterable[Rule]) -> Authorizer:
