@@ -11,7 +11,9 @@ from mqttcore.auth import Action, Principal
 from mqttcore.broker.authorization import Resource, Rule, authorizer
 from mqttcore.broker.authorization_diagnosis import explain
 from mqttcore.broker.authorization_topics import covers
+from mqttcore.broker.policy import Policy, Port
 from mqttcore.broker.retained import Retained
+from mqttcore.broker.sessions import ServerSession
 from mqttcore.broker.subscriptions import Share, Stored, Subscriptions
 from mqttcore.codes import ReasonCode
 from mqttcore.errors import ProtocolError
@@ -106,9 +108,9 @@ def _check_matching(source: Source) -> None:
 
 def _check_tries(source: Source) -> None:
     subscriptions, retained = Subscriptions(), Retained(Limits())
-    subscribed: dict[tuple[str, Any], Stored] = {}
+    subscribed: dict[tuple[str, str], Stored] = {}  # by the Topic Filter and the Client Identifier
     kept: set[str] = set()
-    sessions: list[Any] = ["one session", "another"]  # any two things that can be told apart
+    sessions = [ServerSession(name, Limits(), Port(Policy())) for name in ("one session", "another")]
     for _ in range(40):
         if not source:
             break
@@ -117,12 +119,12 @@ def _check_tries(source: Source) -> None:
                 topic_filter, session = source.pick(("", "", "$share/g/")) + _filter(source), source.pick(sessions)
                 stored = Stored(session, Subscription(topic_filter), 0, None)
                 subscriptions.add(topic_filter, stored)
-                subscribed[topic_filter, session] = stored
+                subscribed[topic_filter, session.client_id] = stored
             case 2:
                 if subscribed:
-                    topic_filter, session = source.pick(sorted(subscribed))
-                    subscriptions.remove(topic_filter, session)
-                    del subscribed[topic_filter, session]
+                    topic_filter, client_id = source.pick(sorted(subscribed))
+                    stored = subscribed.pop((topic_filter, client_id))
+                    subscriptions.remove(topic_filter, stored.session)
             case 3:
                 topic = _name(source)
                 retained.store(message_from(Publish(topic, b"x"), 0.0), None)
@@ -134,8 +136,8 @@ def _check_tries(source: Source) -> None:
             case _:
                 _check_subscribers(subscriptions, subscribed, _name(source))
                 _check_search(retained, kept, _filter(source))
-    for topic_filter, session in subscribed:
-        subscriptions.remove(topic_filter, session)
+    for (topic_filter, _), stored in subscribed.items():
+        subscriptions.remove(topic_filter, stored.session)
     for topic in kept:
         retained.delete(topic.encode())
     assert not subscriptions._exact
@@ -144,7 +146,7 @@ def _check_tries(source: Source) -> None:
     assert retained.bytes == 0
 
 
-def _check_subscribers(subscriptions: Subscriptions, subscribed: dict[tuple[str, Any], Stored], topic: str) -> None:
+def _check_subscribers(subscriptions: Subscriptions, subscribed: dict[tuple[str, str], Stored], topic: str) -> None:
     entries = subscriptions.match(topic)
     found = [stored for entry in entries for stored in entry.subscribers]
     shares: list[Share] = [share for entry in entries for share in (entry.shares or {}).values()]

@@ -11,6 +11,7 @@ from mqttcore.codes import ReasonCode
 from mqttcore.errors import ProtocolError
 from mqttcore.testing.strategies import share_names, topic_filters, topic_names
 from mqttcore.topics import check_topic_filter, check_topic_name, has_wildcard, matches, split_share
+from tests.compiled import interpreted
 
 SHORT_LEVELS = st.sampled_from(["", "a", "b", "$a", "A"])
 SHORT_NAMES = st.lists(SHORT_LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -97,6 +98,7 @@ class Counted(str):
         return [Counted(level) for level in super().split(*args, **kwargs)]
 
 
+@interpreted
 @pytest.mark.parametrize("end", ["", "/#", "/x"])
 @pytest.mark.parametrize("depth", [49, 50, 51, 1000])
 def test_matching_is_linear_in_the_levels_of_the_filter(end: str, depth: int) -> None:

@@ -21,7 +21,7 @@ from cryptography.x509 import DNSName, SubjectAlternativeName, load_der_x509_cer
 from mqttcore import ConnAck, Connect, Disconnect, Publish, ReasonCode, Subscription, Will
 from mqttcore.auth import Action
 from mqttcore.authenticators.effects import HttpAnswer, HttpPost
-from mqttcore.broker import Policy
+from mqttcore.broker import Broker, Policy
 from tests.mqttcore.authenticators.certificates import AUTHORITY, Identity, issue
 from tests.mqttcore.authenticators.test_revocation import crl
 from tests.trio_broker.custom_server import Answer, CustomServer, Received, Site, at, custom_server, passes
@@ -826,7 +826,7 @@ async def test_a_fault_in_a_change_leaves_no_port_that_nobody_accepts_on(
             raise RuntimeError("for this test")
 
         with monkeypatch.context() as patch:
-            patch.setattr(stage.run.broker, "disconnect", broken)
+            patch.setattr(Broker, "disconnect", broken)
             with pytest.raises(RuntimeError, match="for this test"):
                 await stage.reload(listener(port(one), port(other)))
         async with stage.client(other):

@@ -8,6 +8,7 @@ import pytest
 
 from mqttcore.broker import subscriptions
 from mqttcore.topics import matches
+from tests.compiled import interpreted
 from tests.mqttcore.broker.support import Network
 
 DEPTH = 50
@@ -41,6 +42,7 @@ def calls(function: Callable[[], object]) -> int:
     return count
 
 
+@interpreted
 @pytest.mark.parametrize("depth", [DEPTH - 1, DEPTH, DEPTH + 1, 200])
 @pytest.mark.parametrize("end", ["a", "b"])
 def test_a_message_costs_no_more_than_the_levels_that_are_subscribed_to(depth: int, end: str) -> None:

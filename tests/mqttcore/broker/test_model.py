@@ -33,6 +33,7 @@ from mqttcore.broker.sessions import NEVER, ServerSession
 from mqttcore.message import Message as CoreMessage
 from mqttcore.message import Run
 from mqttcore.session import Terms
+from tests.compiled import interpreted
 from tests.mqttcore.broker.model import Due, Message, Model, State
 from tests.mqttcore.broker.support import Network, Peer, assert_empty
 
@@ -412,5 +413,5 @@ class BrokerMachine(RuleBasedStateMachine):
         assert_empty(self.net.broker)
 
 
-TestBroker = BrokerMachine.TestCase
+TestBroker = interpreted(BrokerMachine.TestCase)
 TestBroker.settings = settings(max_examples=250, stateful_step_count=50)
