@@ -1,5 +1,6 @@
 # make run     start the broker            make test     lint, types, tests
 # make interop tests with real clients     make docs     regenerate what is generated
+# make test-compiled  the tests of what a broker does, with the core compiled, in a virtual environment of its own
 # make fuzz    look for inputs that break something: TIME=60 seconds for each target, or for TARGET=packets
 # make simulate  twenty clients that are cut off all the time: SEEDS=10000 runs from seed FIRST=0 on, over all cores
 # make model   the broker beside a naive model of it, with new examples, for TIME=60 seconds
@@ -20,8 +21,9 @@ SEED ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
+COMPILED := .venv-compiled
 
-.PHONY: run test interop fuzz simulate model bench mutate docs clean
+.PHONY: run test test-compiled interop fuzz simulate model bench mutate docs clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed-broker
@@ -36,6 +38,13 @@ test: $(VENV)/.installed-test
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='trio_broker/*'
 	$(BIN)/coverage report --include='mqttcore/*' --fail-under=99
+
+# Beside the installed core, not beside its sources, which Python would take instead.
+test-compiled: $(COMPILED)/.installed
+	rm -rf $(COMPILED)/checkout
+	mkdir $(COMPILED)/checkout
+	cp -R fuzz tests setup.cfg $(COMPILED)/checkout
+	cd $(COMPILED)/checkout && MQTTCORE_COMPILE=1 ../bin/python -m pytest -n auto $(TESTS_COMPILED)
 
 interop: $(VENV)/.installed-test
 	tests/interop/install
@@ -63,11 +72,17 @@ docs: $(VENV)/.installed-test
 	$(BIN)/python docs/generate_conformance.py
 
 clean:
-	rm -rf $(VENV) .interop .fuzz .bench mutants build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(COMPILED) .interop .fuzz .bench mutants build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
+
+$(COMPILED)/.installed: setup.py $(METADATA) $(shell find mqttcore trio_broker -name '*.py')
+	$(PYTHON) -m venv $(COMPILED)
+	rm -rf build
+	MQTTCORE_COMPILE=1 $(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check '.[test]'
+	touch $@
 
 # Editable installs, so that an edit is what runs next; the stamps keep repeated runs from installing again.
 $(VENV)/.installed-%: $(METADATA) | $(BIN)/pip
