@@ -5,9 +5,7 @@ Decoded properties are keyword arguments of the packet's class, whose fields hav
 """
 
 from collections.abc import Callable
-from typing import Any, Final
-
-from attrs import field, frozen
+from typing import Any, Final, final
 
 from mqttcore import wire
 from mqttcore.codes import PacketType, ReasonCode
@@ -95,21 +93,28 @@ def _write_flag(value: int) -> bytes:
     return bytes((value,))
 
 
-@frozen
+@final
 class Property:
     """One row of table 2-4: identifier, field name, codec, and whether it may appear more than once."""
 
-    identifier: int
-    name: str
-    read: Reader
-    write: Callable[[Any], bytes]
-    packets: frozenset[int]
-    repeatable: bool = False
-    prefix: bytes = field(init=False)  # the identifier, encoded
+    __slots__ = ("identifier", "name", "packets", "prefix", "read", "repeatable", "write")
 
-    @prefix.default
-    def _encode_identifier(self) -> bytes:
-        return bytes((self.identifier,))
+    def __init__(
+        self,
+        identifier: int,
+        name: str,
+        read: Reader,
+        write: Callable[[Any], bytes],
+        packets: frozenset[int],
+        repeatable: bool = False,
+    ) -> None:
+        self.identifier: int = identifier
+        self.name: str = name
+        self.read: Reader = read
+        self.write: Callable[[Any], bytes] = write
+        self.packets: frozenset[int] = packets
+        self.repeatable: bool = repeatable
+        self.prefix: bytes = bytes((identifier,))  # the identifier, encoded
 
 
 def _row(identifier: int, name: str, read: Reader, write: Callable[[Any], bytes], *packets: int) -> Property:
