@@ -378,8 +378,8 @@ class Distributor:
         except LocalProtocolError:  # with what is added for this client it is larger than a packet can be
             self.counters.too_large_dropped += 1
             return False
-        if alias and not known and len(data) > connection.peer_maximum_packet_size:
-            alias = 0  # introducing it may be what makes the packet too large
+        if alias and len(data) > connection.peer_maximum_packet_size:
+            alias = 0  # it may be what makes the packet too large: a new one, or one for a name that is shorter
             data = message.encode(version, qos, retain, dup, packet_id, now, identifiers)
         if len(data) > connection.peer_maximum_packet_size:  # [MQTT-3.1.2-24]
             self.counters.too_large_dropped += 1

@@ -1,7 +1,7 @@
 """The client's Maximum Packet Size (section 3.1.2.11.4): what is larger is dropped and counts as delivered."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mqttcore import Connect, Disconnect, Publish, ReasonCode, Subscribe, wire
@@ -50,6 +50,18 @@ def test_a_message_that_no_packet_can_hold_with_what_is_added_for_a_client_is_dr
     assert net.broker.counters.too_large_dropped == 1
 
 
+def test_an_alias_is_introduced_where_there_is_room_for_it() -> None:
+    net = Network()
+    full = bytes(100)
+    b = net.connect("b", topic_alias_maximum=1, maximum_packet_size=size_of(Publish("topic", full)))
+    b.subscribe("topic")
+    for payload in (full, b"less", full):
+        net.publish("topic", payload)
+    received = b.take(Publish)
+    assert [packet.payload for packet in received] == [full, b"less", full]
+    assert [(packet.topic, packet.topic_alias) for packet in received] == [("topic", None), ("topic", 1), ("", 1)]
+
+
 def test_those_that_waited_are_dropped_for_a_client_that_returns_with_less_room() -> None:
     net = Network()
     b = net.connect("b", session_expiry_interval=100)
@@ -88,17 +100,23 @@ def test_retained_ones_and_shared_ones_too() -> None:
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.integers(30, 60), st.lists(st.integers(0, 50), min_size=1, max_size=10), st.integers(0, 2), st.integers(0, 2))
-def test_whatever_fits_is_delivered(limit: int, lengths: list[int], aliases: int, qos: int) -> None:
+@given(
+    st.integers(30, 40),
+    st.lists(st.tuples(st.sampled_from(["", "a", "ab", "abcd"]), st.integers(0, 40)), min_size=1, max_size=10),
+    st.integers(0, 2),
+    st.integers(0, 2),
+)
+@example(30, [("", 20), ("", 24)], 1, 0)  # the alias is longer than the name
+def test_whatever_fits_is_delivered(limit: int, messages: list[tuple[str, int]], aliases: int, qos: int) -> None:
     net = Network()
     b = net.connect("b", maximum_packet_size=limit, topic_alias_maximum=aliases)
-    b.subscribe("topic/#")
+    b.subscribe("#")
     expected = []
-    for number, length in enumerate(lengths):
-        payload = b"x" * length
-        net.publish(f"topic/{number}", payload, qos=qos)
-        if size_of(Publish(f"topic/{number}", payload, qos=qos, packet_id=1 if qos else None)) <= limit:
-            expected.append((f"topic/{number}", payload, qos))
+    for end, length in messages:
+        topic, payload = f"/{end}", b"x" * length
+        net.publish(topic, payload, qos=qos)
+        if size_of(Publish(topic, payload, qos=qos, packet_id=1 if qos else None)) <= limit:
+            expected.append((topic, payload, qos))
     assert b.messages() == expected
 
 
