@@ -1,5 +1,6 @@
 """The clients' ends of a `Simulator`'s connections: whole clients, and peers who send what they like."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar, final
@@ -25,7 +26,7 @@ _E = TypeVar("_E", bound=Event)
 _P = TypeVar("_P", bound=Packet)
 
 
-class End:
+class End(ABC):
     """What every client's end of a connection can do: read or not, and lose the connection in all ways."""
 
     name = ""
@@ -70,26 +71,22 @@ class End:
         """
         (self.connection.up if sent else self.connection.down).cut_within(kind)
 
-    def observer(self, at_broker: bool) -> "Observer":
-        """What reads the packets of a connection for whoever watches the simulator."""
-        return Observer(self, self.simulator.watched)
-
+    @abstractmethod
     def receive(self, data: bytes) -> None:
         """Bytes have arrived."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self) -> None:
         """The connection is over."""
-        raise NotImplementedError
 
 
 @final
 class Observer:
-    """Bytes in any pieces to packets, as far as they are packets."""
+    """Bytes in any pieces to packets, as far as they are packets, for whoever watches the simulator."""
 
-    def __init__(self, end: End, watched: bool) -> None:
+    def __init__(self, end: End) -> None:
         self._end = end
-        self._frames = FrameBuffer(FRAME_MAXIMUM) if watched else None
+        self._frames = FrameBuffer(FRAME_MAXIMUM) if end.simulator.watched else None
 
     def feed(self, data: bytes) -> Iterator[Packet]:
         """The packets that are complete with `data`."""

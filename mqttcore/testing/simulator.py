@@ -27,7 +27,7 @@ from mqttcore.broker.reports import Event as Reported
 from mqttcore.client import Event
 from mqttcore.limits import Limits
 from mqttcore.packets import Connect, Packet, Publish
-from mqttcore.testing.ends import End, RawPeer, SimulatedClient
+from mqttcore.testing.ends import End, Observer, RawPeer, SimulatedClient
 from mqttcore.testing.wires import PERFECT, Pipe, Wire
 
 LINGER = 10.0
@@ -224,8 +224,8 @@ class Simulator:
 
     def arrived(self, client: str, at_broker: bool, packet: Packet) -> None:
         """Tell whoever watches of a packet."""
-        if self._watch is not None:
-            self._watch(Arrival(self.now, client, at_broker, packet))
+        assert self._watch is not None  # or nobody would read packets
+        self._watch(Arrival(self.now, client, at_broker, packet))
 
 
 @final
@@ -241,7 +241,7 @@ class Connection:
         self._closed = False  # by the broker
         self.up = self._pipe(wire, self._to_broker, self._client_ended, lambda: None, bounded=False)
         self.down = self._pipe(wire, self._to_client, self._broker_ended, self.flush, bounded=True)
-        self._seen_by_broker, self._seen_by_client = end.observer(True), end.observer(False)
+        self._seen_by_broker, self._seen_by_client = Observer(end), Observer(end)
 
     def _pipe(
         self,

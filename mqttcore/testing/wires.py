@@ -155,11 +155,10 @@ class Pipe:
         now = self._clock()
         while self.reading and self._pieces and self._pieces[0][0] <= now:
             piece = self._take(now)
-            left = None if self._cut_at is None else self._cut_at - self.delivered
-            if left is not None and left <= len(piece):
-                self.delivered += left
-                if left:
-                    self._deliver(piece[:left])
+            if self._cut_at is not None and self._cut_at <= self.delivered + len(piece):
+                piece = piece[: max(self._cut_at - self.delivered, 0)]  # its place may have been told too late
+                self.delivered += len(piece)
+                self._deliver(piece)
                 if not self._over:
                     self._cut()
                 return

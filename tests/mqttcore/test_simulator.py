@@ -24,6 +24,7 @@ from mqttcore import (
     PubAck,
     Publish,
     ReasonCode,
+    SubAck,
 )
 from mqttcore.auth import Authentication, AuthRequest, Denied, Effect, Granted, Reply
 from mqttcore.broker import Policy
@@ -173,6 +174,39 @@ def test_a_cut_within_a_packet() -> None:
     assert [publish.payload for publish in client.take(Publish)] == [b"y"]
 
 
+@pytest.mark.parametrize("pieces", [["c0", "00"], ["c0", "00 c000"], ["c08080", "8000 c000 c000"]])
+def test_a_cut_within_a_packet_whose_length_comes_after_its_middle(pieces: list[str]) -> None:
+    simulator = Simulator()
+    peer = simulator.peer()
+    peer.send(Connect(client_id="p"))
+    peer.cut_within(PacketType.PINGREQ, sent=True)
+    for piece in pieces:
+        assert not peer.closed
+        peer.send_bytes(bytes.fromhex(piece))
+    assert peer.closed
+    assert not peer.take(PingResp)
+    [disconnected] = [event for event in simulator.reports if isinstance(event, Disconnected)]
+    assert disconnected.by == "eof"
+
+
+def test_who_has_left_cannot_be_cut_off() -> None:
+    def leave(client: SimulatedClient, event: Event) -> None:
+        if isinstance(event, Publish):
+            client.disconnect()
+
+    simulator = Simulator(wire=Wire(delay=(1.0, 1.0)))
+    client = simulator.client("c", on_event=leave)
+    simulator.settle()
+    client.subscribe("t")
+    simulator.settle()
+    client.cut_after(received=len(encode(Publish("t", b"the last"))))
+    simulator.publish("t", b"the last")
+    simulator.settle()
+    assert client.payloads() == [b"the last"]
+    [disconnected] = [event for event in simulator.reports if isinstance(event, Disconnected)]
+    assert (disconnected.by, disconnected.reason_code) == ("peer", ReasonCode.NORMAL_DISCONNECTION)
+
+
 def test_what_is_dropped_is_found_out_by_keep_alive() -> None:
     simulator = Simulator()
     client = simulator.client("c", keep_alive=10)
@@ -250,6 +284,55 @@ def test_who_never_reads_the_last_word_is_cut_off() -> None:
     assert client.take(Disconnect) == []
 
 
+def test_the_last_word_waits_behind_what_has_not_been_read() -> None:
+    simulator = Simulator(wire=Wire(capacity=20))
+    client = simulator.client("c")
+    client.subscribe("t")
+    client.reading = False
+    simulator.publish("t", bytes(100))
+    simulator.broker.shutdown(simulator.now)
+    simulator.advance(LINGER - 1)
+    assert client.connected
+    client.reading = True
+    assert client.payloads() == [bytes(100)]
+    assert [packet.reason_code for packet in client.take(Disconnect)] == [ReasonCode.SERVER_SHUTTING_DOWN]
+    client.reconnect()
+    simulator.advance(2)  # nobody waits for the end of the old connection any more
+    assert client.connected
+
+
+def test_what_arrives_after_the_end_is_lost() -> None:
+    arrived: list[Arrival | Told] = []
+    simulator = Simulator(wire=Wire(delay=(1.0, 1.0)), watch=arrived.append)
+    client = simulator.client("c")
+    simulator.settle()
+    arrived.clear()
+    client.publish("t", b"late", qos=1)
+    simulator.broker.shutdown(simulator.now)
+    simulator.settle()
+    assert [seen.packet for seen in arrived if isinstance(seen, Arrival) and seen.at_broker] == []
+    assert client.client.pending == 1
+    assert not client.connected
+
+
+def test_a_credential_that_expires_ends_a_connection_with_nothing_said() -> None:
+    def authenticate(_request: AuthRequest) -> Authentication:
+        yield from ()
+        return Granted(expires_at=60.0)
+
+    simulator = Simulator(policy=Policy(authenticate=authenticate), wire=Wire(capacity=50))
+    client = simulator.client("c")
+    client.subscribe("t")
+    client.reading = False
+    simulator.publish("t", bytes(100))
+    simulator.advance(59)
+    assert client.connected
+    simulator.advance(1)
+    assert not client.connected
+    client.reading = True
+    assert [type(event) for event in client.events] == [ConnAck, SubAck, ConnectionClosed]
+
+
 # ---------------------------------------------------------------------------------------------------- raw peers
 
 
@@ -260,6 +343,17 @@ def test_a_peer_sends_what_it_likes() -> None:
     assert [type(packet) for packet in peer.received] == [ConnAck, PubAck]
     peer.send_bytes(b"\xf0\xff\xff\xff\xff\x01")
     assert [packet.reason_code for packet in peer.take(Disconnect)] == [ReasonCode.MALFORMED_PACKET]
+    assert peer.closed
+
+
+def test_bytes_that_are_no_packet_end_what_is_watched() -> None:
+    arrived: list[Arrival | Told] = []
+    simulator = Simulator(watch=arrived.append)
+    peer = simulator.peer()
+    peer.send(Connect(client_id="p"))
+    arrived.clear()
+    peer.send_bytes(encode(PingReq()) + b"\x00\x00" + encode(PingReq()))
+    assert [type(seen.packet) for seen in arrived if isinstance(seen, Arrival)] == [PingReq, PingResp, Disconnect]
     assert peer.closed
 
 
