@@ -379,6 +379,7 @@ def test_the_queue_has_bounds_and_what_has_been_sent_is_outside_them() -> None:
     steps=st.lists(st.tuples(st.integers(0, 1100), st.sampled_from([0.0, 2.0, float("inf")]), st.integers(0, 2))),
 )
 @example(drop_oldest=True, count=4, steps=[(300, float("inf"), 0)] * 3 + [(1000, float("inf"), 0)])  # three go for one
+@example(drop_oldest=True, count=4, steps=[(300, float("inf"), 0), (1100, float("inf"), 0)])  # for nothing none goes
 def test_what_a_full_queue_keeps(drop_oldest: bool, count: int, steps: list[tuple[int, float, int]]) -> None:
     """It is the longest end of what was to wait that is within the bounds and leaves out no more than may go."""
     made = session(maximum_queued_messages=count, maximum_queued_bytes=1024, drop_oldest=drop_oldest)

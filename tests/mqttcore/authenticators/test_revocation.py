@@ -24,11 +24,17 @@ from cryptography.x509 import (
     load_der_x509_crl,
     load_pem_x509_crl,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mqttcore.auth import AuthRequest, Denied, Exchange, Granted, Principal, Standing, Verdict
-from mqttcore.authenticators.revocation import REMEMBERED_AUTHORITIES, Link, Revocations, is_signed_by
+from mqttcore.authenticators.revocation import (
+    REMEMBERED_AUTHORITIES,
+    Link,
+    Revocations,
+    is_in_the_name_of,
+    is_signed_by,
+)
 from mqttcore.authenticators.x509 import METHOD, TrustAnchors, revoked_by, trust_anchors, x509
 from tests.mqttcore.authenticators.certificates import AUTHORITY, DAY, NOW, Identity, issue, key
 
@@ -109,7 +115,12 @@ def test_names_are_compared_as_names() -> None:  # RFC 5280, section 7.1
     subject = INTERMEDIATE.certificate.subject
     issuer = Name([NameAttribute(each.oid, str(each.value).upper()) for each in subject])
     assert issuer != subject
-    assert isinstance(decide(crl(INTERMEDIATE, DEVICE, issuer=issuer)), Denied)
+    revocations = crl(INTERMEDIATE, DEVICE, issuer=issuer)
+    assert isinstance(decide(revocations), Denied)
+    named = [
+        each for each in (ROOT, INTERMEDIATE) if is_in_the_name_of(load_pem_x509_crl(revocations), each.certificate)
+    ]
+    assert named == [INTERMEDIATE]
 
 
 def test_a_revoked_client_does_not_take_others_with_it() -> None:
@@ -430,6 +441,7 @@ def test_the_review_and_the_next_connect_agree(
 
 
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([DEVICE.der, ROOT.der]), max_size=12), st.floats())
+@example([DEVICE.der, b"no certificate"], NOW.timestamp())
 def test_a_review_never_raises(certificates: list[bytes], time: float) -> None:
     judge = revoked_by(anchors(ROOT, lists=[crl(INTERMEDIATE, DEVICE), crl(ROOT, INTERMEDIATE)]))
     reason = judge(Standing(METHOD, tuple(certificates), Principal("client")), time)

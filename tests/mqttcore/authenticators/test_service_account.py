@@ -174,6 +174,10 @@ class TestRelevance:
         denied(judge(None, authentication_method=None, username=METHOD, password=token), "there is no token")
 
     @EITHER
+    def test_a_token_is_ascii(self, judge: Judge) -> None:
+        denied(judge(f"{signed(claims())}é".encode()), "the token is not a JSON Web Token")
+
+    @EITHER
     def test_white_space_around_it_is_none_of_it(self, judge: Judge) -> None:
         assert isinstance(judge(f"\n{signed(claims())}\r\n"), Granted)
 

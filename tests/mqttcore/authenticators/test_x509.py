@@ -16,7 +16,7 @@ from cryptography.x509 import (
     UnrecognizedExtension,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mqttcore.auth import AuthRequest, Denied, Exchange, Granted, NotRelevant, Trace, Verdict
@@ -547,6 +547,7 @@ def verdict_on(certificates: tuple[bytes, ...]) -> Verdict:
 
 
 @given(st.lists(st.binary(max_size=400), min_size=1, max_size=12))
+@example([DEVICE.der, b"no certificate"])
 def test_bytes_that_are_no_certificates_are_denied(certificates: list[bytes]) -> None:
     verdict = verdict_on(tuple(certificates))
     assert isinstance(verdict, Denied)

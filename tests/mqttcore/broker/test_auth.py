@@ -461,14 +461,21 @@ class TestExpiry:
         net.advance(1)
         assert peer.closed == "abrupt"
 
-    def test_the_wall_clock_may_be_set(self) -> None:
+    @pytest.mark.parametrize("connected", [False, True])
+    def test_the_wall_clock_may_be_set(self, connected: bool) -> None:
         net = network(at_once(Granted(expires_at=WALL + 1000)))
+        forever = net.connect("b", net.policy_with(authenticate=at_once(Granted())))
+        peer = net.connect("a") if connected else None
         net.broker.wall_offset = WALL + 990
-        peer = net.connect("a")
+        if peer is None:
+            peer = net.connect("a")
+        net.broker.wall_offset = WALL + 990  # nothing new
         net.advance(9.9)
         assert peer.closed is None
         net.advance(0.1)
         assert peer.closed == "abrupt"
+        net.advance(1e6)
+        assert forever.closed is None
 
 
 class TestReauthentication:

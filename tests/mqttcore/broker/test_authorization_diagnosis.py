@@ -37,7 +37,7 @@ def rule(action: Action, *topics: str, patterns: tuple[str, ...] = (), **princip
     return Rule(**(principals or {"usernames": ("u",)}), resources=(resource,))
 
 
-CLIENT = Principal("c", "u", {"site": "a", "role": "x", "bad": "a/b", "none": ""})
+CLIENT = Principal("c", "u", {"site": "a", "role": "x", "bad": "a/b", "none": "", "server": "$SYS"})
 PUBLISH, SUBSCRIBE, CONNECT = Action.PUBLISH, Action.SUBSCRIBE, Action.CONNECT
 
 
@@ -45,6 +45,7 @@ PUBLISH, SUBSCRIBE, CONNECT = Action.PUBLISH, Action.SUBSCRIBE, Action.CONNECT
     ("allowing", "action", "name", "reasons"),
     [
         (rule(CONNECT), CONNECT, "c", ["it is for the user name 'u'"]),
+        (rule(CONNECT, client_ids=("c",)), CONNECT, "c", ["it is for the client identifier 'c'"]),
         (
             rule(CONNECT, patterns=("d", "*")),
             CONNECT,
@@ -135,6 +136,15 @@ def test_what_allows(allowing: Rule, action: Action, name: str, reasons: list[st
             [
                 "its topic '{principal.attributes.bad}/#' does not match 'a/b':"
                 " the client's attribute 'bad' 'a/b' has a '/' in it"
+            ],
+        ),
+        (
+            rule(SUBSCRIBE, "{principal.attributes.server}/#"),
+            SUBSCRIBE,
+            "$SYS/#",
+            [
+                "its topic '{principal.attributes.server}/#' does not cover all of '$SYS/#':"
+                " the client's own value would make it a topic of the server's: '$SYS/#'"
             ],
         ),
         (rule(SUBSCRIBE, "a/+"), SUBSCRIBE, "a/#", ["its topic 'a/+' does not cover all of 'a/#'"]),

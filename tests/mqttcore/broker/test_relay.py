@@ -14,6 +14,7 @@ from mqttcore.broker.reports import Disconnected, Published, Subscribed
 from mqttcore.codec import encode
 from mqttcore.codes import V5, V311, ReasonCode
 from mqttcore.limits import UNLIMITED_EXPIRY
+from tests.mqttcore.broker.support import Network
 
 T = TypeVar("T")
 TOPICS = st.sampled_from([*["a/b"] * 6, "a", "a/c", "b", "secret", "$SYS/x", "$x", "a/\u00e4"])
@@ -210,6 +211,26 @@ def test_what_is_malformed_about_a_topic_that_is_known_ends_the_connection(versi
     [end] = [event for event in seen if isinstance(event, Disconnected)]
     assert end.reason_code in (ReasonCode.MALFORMED_PACKET, ReasonCode.PROTOCOL_ERROR)
     assert sum(output.count(good) for _, output in taken(seen)) == 2
+
+
+@pytest.mark.parametrize("properties", [{"content_type": "t"}, {"message_expiry_interval": 5}])
+def test_properties_are_the_same_however_often_they_have_come(properties: dict[str, Any]) -> None:
+    publish = Publish("a/b", b"x", **properties)
+    script = [(0, encode(Subscribe(9, (Subscription("a/b"),))), True), *[(0, encode(publish), True)] * 4]
+    seen = run(True, [V5], Limits(), 0, script)
+    assert seen == run(False, [V5], Limits(), 0, script)
+    assert [output for _, output in taken(seen)][-4:] == [encode(publish)] * 4
+
+
+def test_how_many_topics_are_known_is_bounded() -> None:
+    net = Network(maximum_cached_topics=2)
+    publisher, subscriber = net.connects("p", "s")
+    subscriber.subscribe("#")
+    topics = [f"{number % 7}" for number in range(50)]
+    for topic in topics:
+        publisher.publish(topic)
+        assert 0 < len(publisher.link.routes) <= 2
+    assert [topic for topic, _, _ in subscriber.messages()] == topics
 
 
 def taken(seen: list[object]) -> list[tuple[str, bytes]]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import given
+from hypothesis import example, given
 
 from mqttcore import Disconnect, Publish, PubRec, ReasonCode, Subscription, Will
 from mqttcore.auth import Action, Principal
@@ -50,6 +50,7 @@ def run(report_traffic: bool, publishes: list[tuple[str, bytes, int, dict[str, A
 
 
 @given(PUBLISHES)
+@example([("a", b"x", 2, {"retain": True})])
 def test_each_publication_is_reported_once_and_nothing_else_is_different(
     publishes: list[tuple[str, bytes, int, dict[str, Any]]],
 ) -> None:

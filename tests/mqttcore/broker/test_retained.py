@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mqttcore import V5, V311, PubAck, Publish, PubRec, ReasonCode, Subscribe, Subscription
@@ -62,6 +62,7 @@ class TestStore:
         st.lists(st.tuples(TOPICS, st.sampled_from([b"", b"x", b"y"]), st.booleans(), st.integers(0, 2)), max_size=30),
         st.lists(FILTERS, min_size=1, max_size=5),
     )
+    @example([("$x/b", b"x", True, 0), ("a/b", b"y", True, 0)], ["#", "+/b", "$x/+"])
     def test_what_is_retained_agrees_with_a_dict(
         self, published: list[tuple[str, bytes, bool, int]], wanted: list[str]
     ) -> None:

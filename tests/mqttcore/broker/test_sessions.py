@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqttcore import V5, V311, Connect, PubAck, PubComp, Publish, PubRec, PubRel
+from mqttcore import V5, V311, Connect, PubAck, PubComp, Publish, PubRec, PubRel, ReasonCode
 from mqttcore.broker.reports import SessionEnded
 from tests.mqttcore.broker.support import Network, Peer, assert_empty, subscription
 
@@ -168,6 +168,16 @@ class TestResend:
         peer.send(PubRel(5))
         assert peer.take(PubComp) == [PubComp(5)]
         assert other.payloads() == [b"1"]
+
+    def test_a_pubrel_whose_pubcomp_was_lost_is_answered_as_the_first(self) -> None:
+        net = Network()
+        peer = connect(net)
+        peer.send(Publish("t", b"1", qos=2, packet_id=5), PubRel(5), PubRel(6))
+        assert peer.take(PubComp) == [PubComp(5), PubComp(6, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)]
+        peer.cut()
+        peer = resume(net)
+        peer.send(PubRel(5))
+        assert peer.take(PubComp) == [PubComp(5)]
 
     @pytest.mark.conformance("MQTT-3.1.2-4")
     def test_clean_start_forgets_all_of_it(self) -> None:
