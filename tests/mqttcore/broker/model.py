@@ -1,7 +1,8 @@
 """What a broker has to do, said as plainly as it can be: everything is looked through, nothing is remembered or fast.
 
-A Model is told what clients do and says what each of them has to get; it judges what they got in `Model.verify`. Its
-network takes no time and has room for everything, so nothing is ever dropped but what the specification says.
+A Model is told what clients do, packet by packet, and says what each of them has to get; it judges what they got in
+`Model.verify`. Its network takes no time and has room for everything, so nothing is ever dropped but what the
+specification says.
 """
 
 from collections import Counter
@@ -30,24 +31,6 @@ class Message:
 
 
 @define(eq=False)
-class Due:
-    """A message on its way to one client. `optional` is one that the broker may drop, because it is QoS 0."""
-
-    message: Message
-    qos: int
-    retain: bool
-    identifiers: tuple[int, ...]
-    share: ShareKey | None = None
-    optional: bool = False
-    sent_at: float = 0.0
-    or_earlier: float = 0.0  # by so many seconds
-    dup: bool = False
-    packet_id: int = 0
-    under_way: bool = False  # on the present connection
-    released: bool = False  # its PUBREC has come
-
-
-@define(eq=False)
 class Batch:
     """The retained messages that a new subscription is owed, in any order."""
 
@@ -56,6 +39,25 @@ class Batch:
     identifier: int | None
     messages: list[Message]
     held_up: bool = False  # by the client's Receive Maximum: nobody looks at it again before there is room
+
+
+@define(eq=False)
+class Due:
+    """A message on its way to one client. One that is `behind` retained messages must not overtake an older one of its
+    topic: the broker may drop it, because it is QoS 0.
+    """
+
+    message: Message
+    qos: int
+    retain: bool
+    identifiers: tuple[int, ...]
+    share: ShareKey | None = None
+    behind: list[Batch] = field(factory=list)
+    sent_at: float = 0.0
+    dup: bool = False
+    packet_id: int = 0
+    under_way: bool = False  # on the present connection
+    released: bool = False  # its PUBREC has come
 
 
 @define(eq=False)
@@ -81,8 +83,13 @@ class State:
         return sum(due.under_way for due in self.flight) < self.quota
 
     @property
+    def again(self) -> list[Due]:
+        """What is to be sent again, before anything new."""
+        return [due for due in self.flight if not due.under_way]
+
+    @property
     def backlog(self) -> bool:
-        return any(isinstance(item, Due) for item in self.queue) or not all(due.under_way for due in self.flight)
+        return any(isinstance(item, Due) for item in self.queue) or bool(self.again)
 
 
 class Model:
@@ -94,9 +101,10 @@ class Model:
 
     def __init__(self, choose: Callable[[bytes, set[str]], tuple[str, str] | None]) -> None:
         self.now = 0.0
-        self.began = 0.0  # when time began to pass to now
         self.sessions: dict[str, State] = {}
         self.retained: dict[str, Message] = {}
+        self._busy: State | None = None
+        self._got: list[Publish] = []
         self._choose = choose
         self._left: Counter[str] = Counter()  # how often all members of a share have left it
 
@@ -156,7 +164,6 @@ class Model:
 
     def pass_time(self, seconds: float) -> None:
         """Wills and sessions whose time comes, in its order."""
-        self.began = self.now
         end = self.now + seconds
         while True:
             waiting = [state for state in self.sessions.values() if not state.connected]
@@ -171,10 +178,26 @@ class Model:
                 self.end(state)
         self.now = end
 
+    # ---------------------------------------------------------------------------------------- packets in one piece
+
+    def begin(self, state: State, packets: list[Publish]) -> None:
+        """A client's packets that came at once follow, for which it got these; they make room for what waits when the
+        last of them has been dealt with.
+        """
+        self._busy, self._got = state, packets
+
+    def done(self) -> None:
+        """There are no more of them."""
+        state, self._busy = self._busy, None
+        assert state is not None
+        self.pump(state)
+        self.verify(state, self._got)
+
     # ----------------------------------------------------------------------------------------------- subscriptions
 
     def subscribe(self, state: State, subscriptions: list[Subscription], identifier: int | None) -> None:
         """SUBSCRIBE, and the retained messages that it calls for, section 3.3.1.3."""
+        batches = []
         for subscription in subscriptions:
             topic_filter = subscription.topic_filter
             new = topic_filter not in state.subscriptions
@@ -183,7 +206,11 @@ class Model:
             if split_share(topic_filter)[0] is None and (handling == 0 or (handling == 1 and new)):
                 self._forget_batch(state, topic_filter)
                 found = [message for topic, message in self.retained.items() if matches(topic_filter, topic)]
-                state.queue.append(Batch(topic_filter, subscription, identifier, found))
+                batches.append(Batch(topic_filter, subscription, identifier, found))
+        if batches:  # and then what waits moves up
+            state.queue += batches
+            self.pump(state)
+            self.verify(state, self._got)
 
     def unsubscribe(self, state: State, topic_filter: str) -> bool:
         """Whether there was such a subscription."""
@@ -191,7 +218,6 @@ class Model:
             return False
         self._count_left(topic_filter)
         self._forget_batch(state, topic_filter)
-        self.pump(state)
         return True
 
     def _forget_batch(self, state: State, topic_filter: str) -> None:
@@ -261,20 +287,21 @@ class Model:
     def give(self, state: State, due: Due) -> None:
         """QoS 0 goes at once or never, everything else has its turn."""
         if due.qos:
+            first = not state.queue and not state.again
             state.queue.append(due)
-            self.pump(state)
-        elif state.connected:  # where an older retained message waits for its turn the newer one may not overtake it
-            batch = any(isinstance(item, Batch) for item in state.queue)
-            due.optional = batch and due.message.topic in self.retained
+            if first:
+                self.pump(state)
+        elif state.connected:
+            if self.retained.get(due.message.topic, due.message) is not due.message:
+                due.behind = [item for item in state.queue if isinstance(item, Batch)]
             due.sent_at = self.now
             state.expected.append(due)
 
     def pump(self, state: State) -> None:
         """What may go goes: first what is sent again, then what waits."""
         while state.connected and state.has_quota:
-            again = [due for due in state.flight if not due.under_way]
-            if again:
-                due = again[0]
+            if state.again:
+                due = state.again[0]
                 due.dup = True
             elif state.queue and isinstance(first := state.queue[0], Due):
                 due = first
@@ -293,24 +320,28 @@ class Model:
         if due.qos == 2 and not due.released and not refused:
             due.released = True
             state.flight.append(due)
-        self.pump(state)
 
     # ---------------------------------------------------------------------------------------------------- judgement
 
     def verify(self, state: State, packets: list[Publish]) -> None:
-        """Whether these are the messages that the client has to have got since the last time, one by one."""
+        """Whether these are the messages that the client has to have got since the last time, one by one.
+
+        They are taken out; what is for packets that the model has not been told of is left in.
+        """
         self._skip(state)
-        for packet in packets:
-            while state.expected and state.expected[0].optional and not self._is(state.expected[0], packet):
+        while packets:
+            while state.expected and state.expected[0].behind and not self._is(state.expected[0], packets[0]):
                 state.expected.pop(0)
-            due = state.expected.pop(0) if state.expected else self._from_batch(state, packet)
-            self._compare(state, due, packet)
+            due = state.expected.pop(0) if state.expected else self._from_batch(state, packets[0])
+            if due is None:
+                assert state is self._busy, f"{state.client_id} got {packets[0]}, which is not due"
+                break
+            self._compare(state, due, packets.pop(0))
             self._skip(state)
-        missing = [due for due in state.expected if not due.optional]
+        missing = [due for due in state.expected if not due.behind]
         assert not missing, f"{state.client_id} did not get {missing}"
         state.expected.clear()
-        again = any(not due.under_way for due in state.flight)  # what is sent again goes first
-        if state.queue and isinstance(state.queue[0], Batch) and state.connected and not again:
+        if state.queue and isinstance(state.queue[0], Batch) and state.connected and not state.again:
             batch = state.queue[0]
             waiting = self._live(state, batch)
             assert not state.has_quota, f"{state.client_id} did not get any of {waiting}"
@@ -322,7 +353,7 @@ class Model:
             state.connected
             and state.queue
             and isinstance(state.queue[0], Batch)
-            and not any(not due.under_way for due in state.flight)
+            and not state.again
             and (state.has_quota or not state.queue[0].held_up)
             and not self._live(state, state.queue[0])
         ):
@@ -331,9 +362,8 @@ class Model:
 
     def _live(self, state: State, batch: Batch) -> list[Due]:
         identifiers = () if batch.identifier is None else (batch.identifier,)
-        passed = self.now - self.began
         return [
-            Due(message, min(message.qos, batch.subscription.qos), True, identifiers, None, False, self.now, passed)
+            Due(message, min(message.qos, batch.subscription.qos), True, identifiers, sent_at=self.now)
             for message in batch.messages
             if self.retained.get(message.topic) is message
             and not message.expires_at < self.now
@@ -343,20 +373,20 @@ class Model:
     def _has_more(self, state: State, item: Due | Batch) -> bool:
         return bool(self._live(state, item)) if isinstance(item, Batch) else item.message.expires_at >= self.now
 
-    def _from_batch(self, state: State, packet: Publish) -> Due:
+    def _from_batch(self, state: State, packet: Publish) -> Due | None:
         while state.queue and not self._has_more(state, state.queue[0]):
             state.queue.pop(0)
         batch = state.queue[0] if state.queue else None
-        assert isinstance(batch, Batch), f"{state.client_id} got {packet}, which is not due"
-        found = [due for due in self._live(state, batch) if due.message.topic == packet.topic]
-        assert found, f"{state.client_id} got {packet}, which is not in {batch} (any more)"
-        [due] = found
-        batch.messages.remove(due.message)
-        if due.qos:
-            assert state.has_quota
-            due.under_way = True
-            state.flight.append(due)
-        return due
+        if not isinstance(batch, Batch):
+            return None
+        for due in self._live(state, batch):
+            if self._is(due, packet) and (not due.qos or state.has_quota):
+                batch.messages.remove(due.message)
+                if due.qos:
+                    due.under_way = True
+                    state.flight.append(due)
+                return due
+        return None
 
     def _is(self, due: Due, packet: Publish) -> bool:
         return (packet.topic, packet.payload) == (due.message.topic, due.message.payload)
@@ -370,7 +400,10 @@ class Model:
         assert tuple(sorted(packet.subscription_identifiers)) == identifiers
         left = packet.message_expiry_interval
         assert (left is not None) == (v5 and message.expires_at < inf)
-        assert left is None or -0.5 <= left - max(0.0, message.expires_at - due.sent_at) <= 0.5 + due.or_earlier
+        assert left is None or abs(left - max(0.0, message.expires_at - due.sent_at)) <= 0.5
+        for batch in due.behind:
+            older = [other for other in self._live(state, batch) if other.message.topic == message.topic]
+            assert batch not in state.queue or not older, f"{state.client_id} got {packet} before {older}"
         if due.qos:
             assert packet.packet_id is not None
             assert packet.packet_id == due.packet_id or (not due.dup and not due.packet_id)

@@ -198,6 +198,10 @@ class Peer:
 
     def send(self, *packets: Packet) -> None:
         """Send packets in one chunk."""
+        self.send_bytes(self.encoded(*packets))
+
+    def encoded(self, *packets: Packet) -> bytes:
+        """The bytes of packets that are about to be sent, in the protocol version of the last CONNECT."""
         data = b""
         for packet in packets:
             if isinstance(packet, Connect):
@@ -206,7 +210,7 @@ class Peer:
             elif isinstance(packet, PubAck | PubComp) or (isinstance(packet, PubRec) and packet.reason_code.is_failure):
                 self.unacknowledged.pop(packet.packet_id, None)
             data += encode(packet, self.version)
-        self.send_bytes(data)
+        return data
 
     def cut(self) -> None:
         """Break the connection without a word."""
