@@ -105,7 +105,7 @@ def broken_sessions(draw: st.DrawFn, version: int = V5) -> Broken:
     sound = draw(client_sessions(version, disconnect=False))
     if draw(st.integers(0, 9)) == 0:
         return Broken((), encode(draw(st.sampled_from(sound[1:] or [p.PingReq()])), version))  # [MQTT-3.1.0-1]
-    bad = draw(st.sampled_from(_WAYS if version == V5 else _WAYS[:3]))(draw, sound, version)
+    bad = draw(st.sampled_from(_WAYS if version == V5 else _WAYS[:WAYS_IN_V311]))(draw, sound, version)
     return Broken(tuple(sound), bad)
 
 
@@ -145,3 +145,5 @@ _WAYS: list[_Way] = [
     _subscription_identifier,
     _unasked_auth,
 ]
+WAYS_IN_V311 = 3
+"""The first of them break a session of MQTT 3.1.1, too."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mqttcore import V5, V311, ConnAck, Connect, Disconnect, PingReq, PubAck, PubComp, PubRec, ReasonCode
 from mqttcore.packets import Packet
 from mqttcore.testing import Simulator
-from mqttcore.testing.sessions import Broken, broken_sessions, client_sessions
+from mqttcore.testing.sessions import _WAYS, WAYS_IN_V311, Broken, _Way, broken_sessions, client_sessions
 
 FAILURES = (PubAck, PubRec, PubComp)
 
@@ -32,7 +32,25 @@ def test_sound_sessions(version: int, data: st.DataObject) -> None:
 @given(data=st.data())
 @settings(max_examples=50)
 def test_broken_sessions(version: int, data: st.DataObject) -> None:
-    broken: Broken = data.draw(broken_sessions(version))
+    ends_the_connection(data.draw(broken_sessions(version)), version)
+
+
+@pytest.mark.parametrize(
+    ("version", "way"), [*[(V5, way) for way in _WAYS], *[(V311, way) for way in _WAYS[:WAYS_IN_V311]]]
+)
+@given(data=st.data())
+@settings(max_examples=5)
+def test_every_way_to_break_a_session(version: int, way: _Way, data: st.DataObject) -> None:
+    ends_the_connection(data.draw(broken_in(way, version)), version)
+
+
+@st.composite
+def broken_in(draw: st.DrawFn, way: _Way, version: int) -> Broken:
+    sound = draw(client_sessions(version, disconnect=False))
+    return Broken(tuple(sound), way(draw, sound, version))
+
+
+def ends_the_connection(broken: Broken, version: int) -> None:
     peer = Simulator().peer()
     peer.version = version
     for packet in broken.sound:
