@@ -28,7 +28,6 @@ LONGEST_REMEMBERED_NAME = 200
 LONGEST_REMEMBERED_TOPIC = 200
 """Characters of a Topic Name or Topic Filter whose decision is remembered."""
 
-_NO_ATTRIBUTES: frozenset[tuple[str, str]] = frozenset()
 _SHARED_FROM = 16  # topics of one grant: fewer are put together with the client's others
 
 
@@ -237,8 +236,7 @@ class _Rules:
         return decision
 
     def _permit(self, principal: Principal) -> _Permit:
-        attributes = frozenset(principal.attributes.items()) if principal.attributes else _NO_ATTRIBUTES
-        key = (principal.client_id, principal.username, attributes)
+        key = (principal.client_id, principal.username, tuple(principal.attributes.items()))
         permit = self._permits.get(key)
         if permit is None:
             grants = (grant for each in self._resources.find(principal) for grant in each.concerning(principal))
