@@ -27,6 +27,7 @@ class Wire:
         "_over",
         "_server",
         "_sleeper",
+        "_tcp",
         "_watched",
         "closing",
         "link",
@@ -45,11 +46,12 @@ class Wire:
         self._finished = False  # whether there is nothing more to be read
         self.link = link
         self.pipe = pipe
+        self._tcp = pipe if isinstance(pipe, TcpPipe) else None
         self.closing = False
 
     async def read(self) -> None:
         """Feed the broker until the peer has finished; from `close` on, read and discard."""
-        polled = isinstance(self.pipe, TcpPipe) and self._server.poller.available
+        polled = self._tcp is not None and self._server.poller.available
         try:
             while not self._finished:
                 await (self._be_read() if polled else self._read())
@@ -90,22 +92,23 @@ class Wire:
 
     def _read_now(self, now: float) -> int:
         """Feed the broker what there is. The server dispatches what comes of it, and of other connections' bytes."""
-        pipe = self.pipe
-        assert isinstance(pipe, TcpPipe)
+        pipe = self._tcp
+        assert pipe is not None
+        link = self.link
         data: bytes | None = b""
         try:
             data = pipe.receive_now()
             if data and not self.closing:
-                self._server.broker.receive(self.link, data, now)
+                self._server.broker.receive(link, data, now)
         except OSError:
             pass
         except Exception as error:
-            self._server.failed(self.link, error)
+            self._server.failed(link, error)
         if data is None:
             return 0
         if not data:
             self._finished = True
-        if self._watched and (self._finished or (self.link.paused and not self.closing)):
+        if self._watched and (self._finished or (link.paused and not self.closing)):
             self._unwatch()
             self._rouse()
         return len(data)
@@ -116,8 +119,8 @@ class Wire:
             self._server.poller.forget(self._descriptor())
 
     def _descriptor(self) -> int:
-        assert isinstance(self.pipe, TcpPipe)
-        return self.pipe.fileno()
+        assert self._tcp is not None
+        return self._tcp.fileno()
 
     def _sleep(self) -> Awaitable[None]:
         """Wait for `_rouse`. It is what an Event does, which would cost each idle connection 0.8 KiB."""
@@ -133,14 +136,13 @@ class Wire:
             trio.lowlevel.reschedule(self._sleeper)
             self._sleeper = None
 
-    def flush(self) -> None:
+    def flush(self, now: float) -> None:
         """Send what the broker has for this peer, without waiting; the rest is a task's."""
         if self._draining or self._over:
             return
         take = self._server.broker.take_output
         send_now = self.pipe.send_now
         link = self.link
-        now = trio.current_time()
         try:
             while data := take(link, now):
                 sent = send_now(data)
@@ -173,7 +175,7 @@ class Wire:
         if self.closing or self._over:
             return
         self.closing = True
-        if expected and not self._draining and isinstance(self.pipe, TcpPipe):
+        if expected and not self._draining and self._tcp is not None:
             self.abort()
             return
         self.wake()

@@ -187,6 +187,7 @@ class Server:
     def dispatch(self) -> None:
         """Do what the core wants done, in its order, without waiting."""
         wires = self._wires
+        now = trio.current_time()
         while actions := self.broker.take_actions():
             for action in actions:
                 if isinstance(action, Report):
@@ -194,7 +195,7 @@ class Server:
                 elif (wire := wires.get(action.link)) is not None:
                     try:
                         if isinstance(action, Flush):
-                            wire.flush()
+                            wire.flush(now)
                         elif isinstance(action, Perform):
                             wire.start(action)
                         elif action.abrupt:
