@@ -8,6 +8,7 @@ be, indistinguishable.
 """
 
 from math import inf
+from typing import Final
 
 from mqttcore.broker.actions import Flush
 from mqttcore.broker.distribution import Distributor, Properties, Route
@@ -17,15 +18,15 @@ from mqttcore.codec import encode_answers
 from mqttcore.codes import V5, PacketType, ReasonCode
 from mqttcore.message import Heading, Run
 
-_PUBLISH_QOS_0 = 0x30
-_PUBLISH_QOS_1 = 0x32
-_PUBLISH_QOS_2 = 0x34
-_PUBACK = 0x40
-_PUBREC = 0x50
-_PUBREL = 0x62
-_PUBCOMP = 0x70
+_PUBLISH_QOS_0: Final = 0x30
+_PUBLISH_QOS_1: Final = 0x32
+_PUBLISH_QOS_2: Final = 0x34
+_PUBACK: Final = 0x40
+_PUBREC: Final = 0x50
+_PUBREL: Final = 0x62
+_PUBCOMP: Final = 0x70
 
-_NO_PROPERTIES = Properties()
+_NO_PROPERTIES: Final = Properties()
 
 
 def relay(link: Link, distributor: Distributor, now: float) -> None:
@@ -91,7 +92,8 @@ def relay(link: Link, distributor: Distributor, now: float) -> None:
             if first == _PUBLISH_QOS_0:
                 if previous is None or topic == previous:  # else it is rarely a run
                     prefix = data[pos:payload]
-                    while data.startswith(prefix, stop):
+                    extent = payload - pos
+                    while data[stop : stop + extent] == prefix:
                         stop += size
                     if stop > end:
                         stop -= size
@@ -179,7 +181,7 @@ def _packets_like(data: bytes, pos: int, head: bytes, tail: bytes, size: int) ->
         packet_ids.append(data[pos + identifier] << 8 | data[pos + identifier + 1])
         payloads.append(data[pos + payload : pos + size])
         pos += size
-        if pos > end or not data.startswith(head, pos) or not data.startswith(tail, pos + properties):
+        if pos > end or data[pos : pos + identifier] != head or data[pos + properties : pos + payload] != tail:
             return packet_ids, payloads
 
 
@@ -228,7 +230,7 @@ def _relay_answers(link: Link, distributor: Distributor, data: bytes, pos: int) 
     last = len(data) - 4
     stop = pos
     packet_ids = []
-    while stop <= last and data.startswith(kind, stop):
+    while stop <= last and data[stop : stop + 2] == kind:
         packet_ids.append(data[stop + 2] << 8 | data[stop + 3])
         stop += 4
     if 0 in packet_ids:
