@@ -19,7 +19,6 @@ COMPILE = os.environ.get("MQTTCORE_COMPILE") == "1"
 INTERPRETED = {
     "mqttcore/auth.py",
     "mqttcore/broker/policy.py",
-    "mqttcore/codes.py",
     "mqttcore/errors.py",
     "mqttcore/hidden.py",
     "mqttcore/limits.py",

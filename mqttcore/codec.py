@@ -5,7 +5,7 @@ told from the bytes alone. What depends on the connection's state is `connection
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from mqttcore import packets as p
 from mqttcore import wire
@@ -28,16 +28,16 @@ from mqttcore.errors import LocalProtocolError, MalformedPacket, ProtocolError
 from mqttcore.properties import WILL, read_properties, with_length, write_properties
 from mqttcore.topics import check_topic_filter, check_topic_name
 
-PROTOCOL_NAME = b"\x00\x04MQTT"
+PROTOCOL_NAME: Final = b"\x00\x04MQTT"
 
 # Bits 3 to 0 of the fixed header, section 2.1.3; PUBLISH uses them as flags. [MQTT-2.1.3-1]
-FIXED_FLAGS: dict[int, int] = {kind: 0b0010 if kind in (6, 8, 10) else 0 for kind in PacketType}
+FIXED_FLAGS: Final[dict[int, int]] = {kind: 0b0010 if kind in (6, 8, 10) else 0 for kind in PacketType}
 
 # Names of our own, because a member of an Enum takes long to be found in its class.
-_CONNECT = PacketType.CONNECT
-_CONNACK = PacketType.CONNACK
-_PUBLISH = PacketType.PUBLISH
-_AUTH = PacketType.AUTH
+_CONNECT: Final = PacketType.CONNECT
+_CONNACK: Final = PacketType.CONNACK
+_PUBLISH: Final = PacketType.PUBLISH
+_AUTH: Final = PacketType.AUTH
 
 # The return codes of MQTT 3.1.1's SUBACK (its section 3.9.3); any failure is told as 0x80.
 V311_SUBACK_CODES = {code: SUBACK_CODES[code] for code in (0x00, 0x01, 0x02, 0x80)}
@@ -315,7 +315,7 @@ def _decode_auth(body: bytes, _version: int) -> p.Auth:
     return p.Auth(reason_code, **found)
 
 
-_DECODERS: dict[int, Callable[[bytes, int], p.Packet]] = {
+_DECODERS: Final[dict[int, Callable[[bytes, int], p.Packet]]] = {
     PacketType.CONNECT: decode_connect,
     PacketType.CONNACK: _decode_connack,
     PacketType.PUBACK: _answer_decoder(PacketType.PUBACK, p.PubAck, PUBACK_CODES),  # [MQTT-3.4.2-1]
@@ -445,8 +445,10 @@ def _encode_publish(packet: p.Publish, version: int) -> bytes:
 
 
 _ANSWERS = (PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBREL, PacketType.PUBCOMP)
-_ANSWER_HEADS: dict[int, bytes] = {kind: bytes((kind << 4 | FIXED_FLAGS[kind], 2)) for kind in _ANSWERS}
-_ANSWER_HEADS_WITH_CODE: dict[int, bytes] = {kind: bytes((kind << 4 | FIXED_FLAGS[kind], 3)) for kind in _ANSWERS}
+_ANSWER_HEADS: Final[dict[int, bytes]] = {kind: bytes((kind << 4 | FIXED_FLAGS[kind], 2)) for kind in _ANSWERS}
+_ANSWER_HEADS_WITH_CODE: Final[dict[int, bytes]] = {
+    kind: bytes((kind << 4 | FIXED_FLAGS[kind], 3)) for kind in _ANSWERS
+}
 
 
 def encode_answer(kind: int, packet_id: int, reason_code: int) -> bytes:
@@ -551,7 +553,7 @@ def _encode_auth(packet: p.Auth, version: int) -> bytes:
     return _frame(PacketType.AUTH, code + with_length(properties))
 
 
-_ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
+_ENCODERS: Final[dict[type, Callable[[Any, int], bytes]]] = {
     p.Connect: _encode_connect,
     p.ConnAck: _encode_connack,
     p.Publish: _encode_publish,

@@ -1,10 +1,11 @@
 """Control packet types (section 2.1.2), reason codes (section 2.4) and the return codes of MQTT 3.1.1."""
 
 from enum import IntEnum
+from typing import Final
 
-V311 = 4
+V311: Final = 4
 """Protocol level of MQTT 3.1.1."""
-V5 = 5
+V5: Final = 5
 """Protocol version of MQTT 5.0."""
 
 

@@ -12,7 +12,7 @@ specification names and ends with a ConnectionClosed event. Times are monotonic 
 
 from contextlib import suppress
 from math import inf
-from typing import Literal, final
+from typing import Final, Literal, final
 
 from attrs import evolve
 
@@ -25,19 +25,19 @@ from mqttcore.framing import FrameBuffer
 from mqttcore.limits import Limits
 from mqttcore.states import CLIENT, CONNECTED_PHASES, SERVER, TRANSITIONS, Phase, Role, trigger
 
-FRAME_MAXIMUM = 268_435_460
+FRAME_MAXIMUM: Final = 268_435_460
 """The largest control packet there can be, in bytes: a Remaining Length of 268,435,455 behind five bytes."""
 
 _OLD_PROTOCOL_NAME = b"\x00\x06MQIsdp"  # MQTT 3.1
 _PREVIEW = len(_OLD_PROTOCOL_NAME) + 1  # a refusal of an oversized CONNECT needs its protocol version
 # Names of our own, because a member of an Enum takes long to be found in its class.
-_START = Phase.START
-_CLOSED = Phase.CLOSED
-_PAUSED_PHASES = (Phase.CONNECTING, Phase.AUTHENTICATING)
-_UNDECIDED_PHASES = (_START, *_PAUSED_PHASES, Phase.CHALLENGED)
+_START: Final = Phase.START
+_CLOSED: Final = Phase.CLOSED
+_PAUSED_PHASES: Final = (Phase.CONNECTING, Phase.AUTHENTICATING)
+_UNDECIDED_PHASES: Final = (_START, *_PAUSED_PHASES, Phase.CHALLENGED)
 
-_WITH_REASON_CODE = (p.Disconnect, p.ConnAck)
-_BOUND_BY_CONNECT = (p.Auth, p.ConnAck, p.Disconnect)
+_WITH_REASON_CODE: Final = (p.Disconnect, p.ConnAck)
+_BOUND_BY_CONNECT: Final = (p.Auth, p.ConnAck, p.Disconnect)
 
 
 @final

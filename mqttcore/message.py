@@ -1,7 +1,7 @@
 """An application message on its way through: kept as validated wire bytes, its heading encoded once per layout."""
 
 from math import inf
-from typing import final
+from typing import Final, final
 
 from mqttcore.codec import encode_publish_head
 from mqttcore.codes import V5, PacketType
@@ -10,9 +10,9 @@ from mqttcore.properties import with_length, write_properties
 from mqttcore.wire import TWO_BYTES, write_four_bytes, write_string, write_variable_byte_integer
 
 # Identifiers of the properties that are made anew for each receiver (sections 3.3.2.3.3, 3.3.2.3.4 and 3.3.2.3.8).
-_MESSAGE_EXPIRY = b"\x02"
-_SUBSCRIPTION_IDENTIFIER = b"\x0b"
-_TOPIC_ALIAS = b"\x23"
+_MESSAGE_EXPIRY: Final = b"\x02"
+_SUBSCRIPTION_IDENTIFIER: Final = b"\x0b"
+_TOPIC_ALIAS: Final = b"\x23"
 
 
 @final

@@ -124,7 +124,7 @@ def _row(identifier: int, name: str, read: Reader, write: Callable[[Any], bytes]
 _T = PacketType
 _ANSWERS = (_T.CONNACK, _T.PUBACK, _T.PUBREC, _T.PUBREL, _T.PUBCOMP, _T.SUBACK, _T.UNSUBACK, _T.DISCONNECT, _T.AUTH)
 
-PROPERTIES: tuple[Property, ...] = (
+PROPERTIES: Final[tuple[Property, ...]] = (
     _row(0x01, "payload_format_indicator", _read_bit, _write_flag, _T.PUBLISH, WILL),
     _row(0x02, "message_expiry_interval", wire.read_four_bytes, wire.write_four_bytes, _T.PUBLISH, WILL),
     _row(0x03, "content_type", wire.read_string, wire.write_string, _T.PUBLISH, WILL),  # [MQTT-3.3.2-19]
@@ -177,7 +177,7 @@ PROPERTIES: tuple[Property, ...] = (
     _row(0x2A, "shared_subscription_available", _read_flag, _write_flag, _T.CONNACK),
 )
 
-BY_PACKET: dict[int, dict[int, Property]] = {
+BY_PACKET: Final[dict[int, dict[int, Property]]] = {
     packet: {row.identifier: row for row in PROPERTIES if packet in row.packets} for packet in (WILL, *PacketType)
 }
 

@@ -7,6 +7,7 @@ The keys are of strings because a string knows its hash; that of another Enum is
 """
 
 from enum import StrEnum
+from typing import Final
 
 from mqttcore import packets as p
 from mqttcore.codes import ReasonCode
@@ -25,8 +26,8 @@ class Role(StrEnum):
         return SERVER if self is CLIENT else CLIENT
 
 
-CLIENT = Role.CLIENT
-SERVER = Role.SERVER
+CLIENT: Final = Role.CLIENT
+SERVER: Final = Role.SERVER
 
 
 class Phase(StrEnum):
@@ -67,7 +68,7 @@ class Trigger(StrEnum):
     AUTH_REAUTHENTICATE = "AUTH 0x19"
 
 
-_TRIGGERS = {
+_TRIGGERS: Final = {
     p.Publish: Trigger.PUBLISH,
     p.PubAck: Trigger.PUBACK,
     p.PubRec: Trigger.PUBREC,
@@ -81,7 +82,7 @@ _TRIGGERS = {
     p.PingResp: Trigger.PINGRESP,
     p.Disconnect: Trigger.DISCONNECT,
 }
-_AUTH_TRIGGERS = {
+_AUTH_TRIGGERS: Final = {
     ReasonCode.SUCCESS: Trigger.AUTH_SUCCESS,
     ReasonCode.CONTINUE_AUTHENTICATION: Trigger.AUTH_CONTINUE,
     ReasonCode.RE_AUTHENTICATE: Trigger.AUTH_REAUTHENTICATE,
@@ -122,7 +123,7 @@ SERVER_TRAFFIC = (
     Trigger.PINGRESP,
 )
 
-CONNECTED_PHASES = (Phase.CONNECTED, Phase.CONNECTED_WITH_METHOD, Phase.REAUTHENTICATING, Phase.RECHALLENGED)
+CONNECTED_PHASES: Final = (Phase.CONNECTED, Phase.CONNECTED_WITH_METHOD, Phase.REAUTHENTICATING, Phase.RECHALLENGED)
 """The phases after a CONNACK of success, in which application messages flow."""
 
 _Table = dict[tuple[Phase, Role, Trigger], Phase]
@@ -161,4 +162,4 @@ def _table() -> _Table:
     return table
 
 
-TRANSITIONS: _Table = _table()
+TRANSITIONS: Final[_Table] = _table()

@@ -5,12 +5,14 @@ and raise MalformedPacket for anything else, never another exception. Writers ra
 the wire cannot hold.
 """
 
+from typing import Final
+
 from mqttcore.errors import LocalProtocolError, MalformedPacket
 
 VARIABLE_BYTE_MAXIMUM = 268_435_455
 """The largest value of a Variable Byte Integer, section 1.5.5."""
 
-TWO_BYTES: list[bytes] = [value.to_bytes(2, "big") for value in range(65536)]
+TWO_BYTES: Final[list[bytes]] = [value.to_bytes(2, "big") for value in range(65536)]
 """Every Two Byte Integer, encoded: packet identifiers and lengths are looked up, not computed."""
 
 

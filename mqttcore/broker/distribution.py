@@ -1,7 +1,7 @@
 """From a published message to the outputs and queues of those who get it (section 4.5)."""
 
 from contextlib import suppress
-from typing import final
+from typing import Final, final
 
 from mqttcore.broker.actions import Action, Flush
 from mqttcore.broker.counters import Counters
@@ -29,11 +29,11 @@ RETAINED_NODES = 100
 RETAINED_AT_ONCE = 10_000
 """Retained messages that one client is sent, and topics that are looked at for it, before others have their turn."""
 
-SLACK = 32
+SLACK: Final = 32
 """Bytes by which a message may become longer on its way from one client to another: identifiers, lengths."""
 
 # All but the payload format, which may have to be checked, and what only a server may send.
-_SHORT_CUT_PROPERTIES = {
+_SHORT_CUT_PROPERTIES: Final = {
     "content_type",
     "response_topic",
     "correlation_data",
