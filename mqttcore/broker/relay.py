@@ -242,18 +242,19 @@ def _relay_answers(link: Link, distributor: Distributor, data: bytes, pos: int) 
         for packet_id in packet_ids:
             session.completed(packet_id)
         return stop
-    count = 0
     if first == _PUBREC:
         answer = PacketType.PUBREL  # [MQTT-4.3.3-4] [MQTT-2.2.1-5]
         count = session.received_all(packet_ids)
-    else:
+    elif first == _PUBREL:
         answer = PacketType.PUBCOMP  # [MQTT-4.3.3-11] [MQTT-2.2.1-5]
-        if first == _PUBREL:
-            unsettled, unreleased = link.connection.unsettled, session.unreleased
-            while count < len(packet_ids) and packet_ids[count] in unreleased:
-                unreleased.discard(packet_ids[count])  # [MQTT-4.3.3-12]
-                unsettled.discard(packet_ids[count])
-                count += 1
+        unsettled, unreleased = link.connection.unsettled, session.unreleased
+        count = 0
+        while count < len(packet_ids) and packet_ids[count] in unreleased:
+            unreleased.discard(packet_ids[count])  # [MQTT-4.3.3-12]
+            unsettled.discard(packet_ids[count])
+            count += 1
+    else:
+        return pos
     if count:
         distributor.put(link, encode_answers(answer, packet_ids[:count], ReasonCode.SUCCESS))
     return pos + 4 * count
