@@ -4,7 +4,7 @@
 told from the bytes alone. What depends on the connection's state is `connection`'s to check.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from mqttcore import packets as p
@@ -458,7 +458,7 @@ def encode_answer(kind: int, packet_id: int, reason_code: int) -> bytes:
     return _ANSWER_HEADS[kind] + wire.TWO_BYTES[packet_id]
 
 
-def encode_answers(kind: int, packet_ids: Sequence[int], reason_code: int) -> bytes:
+def encode_answers(kind: int, packet_ids: list[int], reason_code: int) -> bytes:
     """As many packets as `encode_answer` makes of the packet identifiers, one behind the other."""
     if len(packet_ids) == 1:
         return encode_answer(kind, packet_ids[0], reason_code)

@@ -4,9 +4,9 @@ from math import inf
 from typing import Final, final
 
 from mqttcore.codec import encode_publish_head
-from mqttcore.codes import V5, PacketType
+from mqttcore.codes import V5
 from mqttcore.packets import Publish, Will
-from mqttcore.properties import with_length, write_properties
+from mqttcore.properties import FORWARDED, with_length, write_properties
 from mqttcore.wire import TWO_BYTES, write_four_bytes, write_string, write_variable_byte_integer
 
 # Identifiers of the properties that are made anew for each receiver (sections 3.3.2.3.3, 3.3.2.3.4 and 3.3.2.3.8).
@@ -207,19 +207,6 @@ class Run:
         return Run(self.heading, self.payloads[start::step])
 
 
-# With the properties alone that a receiver forwards unaltered (sections 3.3.2.3.2, 3.3.2.3.5 to 7 and 3.3.2.3.9).
-# [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20] [MQTT-3.1.3-10]
-def _forwarded(fields: Publish | Will) -> Publish:
-    return Publish(
-        fields.topic,
-        payload_format_indicator=fields.payload_format_indicator,
-        content_type=fields.content_type,
-        response_topic=fields.response_topic,
-        correlation_data=fields.correlation_data,
-        user_properties=fields.user_properties,
-    )
-
-
 def message_from(fields: Publish | Will, now: float, publisher: str = "", lifetime: float = inf) -> Message:
     """The message that a PUBLISH or a Will carries; its expiry counts from `now`. Topic Alias and Subscription
     Identifiers stay behind.
@@ -233,7 +220,7 @@ def message_from(fields: Publish | Will, now: float, publisher: str = "", lifeti
         len(fields.payload),
         fields.qos,
         fields.retain,
-        write_properties(PacketType.PUBLISH, _forwarded(fields)),
+        write_properties(FORWARDED, fields),
         inf if interval is None else now + min(interval, lifetime),
         now + lifetime,
         publisher,

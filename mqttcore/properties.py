@@ -14,6 +14,9 @@ from mqttcore.topics import check_topic_name
 
 WILL: Final = 0
 """Stands for the Will Properties in the table, as PacketType stands for the packets."""
+# [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20] [MQTT-3.1.3-10]
+FORWARDED: Final = -1
+"""Stands for the properties that a receiver forwards unaltered, sections 3.3.2.3.2, 3.3.2.3.5 to 7 and 3.3.2.3.9."""
 
 Reader = Callable[[bytes, int, int], tuple[Any, int]]
 
@@ -125,11 +128,11 @@ _T = PacketType
 _ANSWERS = (_T.CONNACK, _T.PUBACK, _T.PUBREC, _T.PUBREL, _T.PUBCOMP, _T.SUBACK, _T.UNSUBACK, _T.DISCONNECT, _T.AUTH)
 
 PROPERTIES: Final[tuple[Property, ...]] = (
-    _row(0x01, "payload_format_indicator", _read_bit, _write_flag, _T.PUBLISH, WILL),
+    _row(0x01, "payload_format_indicator", _read_bit, _write_flag, _T.PUBLISH, WILL, FORWARDED),
     _row(0x02, "message_expiry_interval", wire.read_four_bytes, wire.write_four_bytes, _T.PUBLISH, WILL),
-    _row(0x03, "content_type", wire.read_string, wire.write_string, _T.PUBLISH, WILL),  # [MQTT-3.3.2-19]
-    _row(0x08, "response_topic", _read_response_topic, _write_response_topic, _T.PUBLISH, WILL),
-    _row(0x09, "correlation_data", wire.read_binary, wire.write_binary, _T.PUBLISH, WILL),
+    _row(0x03, "content_type", wire.read_string, wire.write_string, _T.PUBLISH, WILL, FORWARDED),  # [MQTT-3.3.2-19]
+    _row(0x08, "response_topic", _read_response_topic, _write_response_topic, _T.PUBLISH, WILL, FORWARDED),
+    _row(0x09, "correlation_data", wire.read_binary, wire.write_binary, _T.PUBLISH, WILL, FORWARDED),
     Property(
         0x0B,
         "subscription_identifiers",
@@ -168,7 +171,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "user_properties",
         wire.read_string_pair,
         wire.write_string_pair,
-        frozenset({_T.CONNECT, _T.PUBLISH, WILL, _T.SUBSCRIBE, _T.UNSUBSCRIBE, *_ANSWERS}),
+        frozenset({_T.CONNECT, _T.PUBLISH, WILL, FORWARDED, _T.SUBSCRIBE, _T.UNSUBSCRIBE, *_ANSWERS}),
         repeatable=True,
     ),
     _row(0x27, "maximum_packet_size", _read_size, _write_size, _T.CONNECT, _T.CONNACK),
@@ -178,7 +181,8 @@ PROPERTIES: Final[tuple[Property, ...]] = (
 )
 
 BY_PACKET: Final[dict[int, dict[int, Property]]] = {
-    packet: {row.identifier: row for row in PROPERTIES if packet in row.packets} for packet in (WILL, *PacketType)
+    packet: {row.identifier: row for row in PROPERTIES if packet in row.packets}
+    for packet in (FORWARDED, WILL, *PacketType)
 }
 
 
@@ -213,7 +217,8 @@ def read_properties(packet: int, data: bytes, pos: int, end: int) -> tuple[dict[
 
 
 def write_properties(packet: int, fields: object) -> bytes:
-    """The properties that the packet object `fields` has, each with its identifier, without the Property Length.
+    """Those properties of a packet (a PacketType, WILL or FORWARDED) that the packet object `fields` has, each with its
+    identifier, without the Property Length.
 
     Raises LocalProtocolError for a value that its property cannot hold.
     """

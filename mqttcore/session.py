@@ -5,7 +5,6 @@ caller's output allow; one gets its packet identifier at that moment and not bef
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
 from typing import final
 
 from mqttcore.codes import ReasonCode
@@ -194,7 +193,7 @@ class Session:
         self.inflight_bytes += delivery[0].size
         return packet_id
 
-    def launch_all(self, messages: Sequence[Message], terms: Terms) -> list[int]:
+    def launch_all(self, messages: list[Message], terms: Terms) -> list[int]:
         """Put messages of one heading in flight, in their order; the packet identifiers that they take."""
         inflight, releasing, requests = self.inflight, self.releasing, self._requests or ()
         packet_ids = []
@@ -248,7 +247,7 @@ class Session:
         self._settle(packet_id)
         return delivery[1]
 
-    def acknowledged_all(self, packet_ids: Iterable[int]) -> None:
+    def acknowledged_all(self, packet_ids: list[int]) -> None:
         """As many PUBACKs, for whatever they are."""
         inflight = self.inflight
         settled = 0
@@ -269,7 +268,7 @@ class Session:
             return PubRel(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)
         return PubRel(packet_id)  # [MQTT-2.2.1-5] [MQTT-4.3.3-4]
 
-    def received_all(self, packet_ids: Iterable[int]) -> int:
+    def received_all(self, packet_ids: list[int]) -> int:
         """As many PUBRECs of messages that await one, up to the first that does not; how many these are."""
         inflight = self.inflight
         count = 0
