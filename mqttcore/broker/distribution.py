@@ -16,7 +16,7 @@ from mqttcore.errors import LocalProtocolError, PacketTooLarge, ProtocolError
 from mqttcore.limits import Limits
 from mqttcore.message import Message, Run
 from mqttcore.packets import Packet, Publish
-from mqttcore.properties import read_properties, write_properties
+from mqttcore.properties import FORWARDED, read_properties, write_properties
 from mqttcore.session import Sending, Terms
 from mqttcore.topics import has_wildcard, split_share
 from mqttcore.wire import TWO_BYTES
@@ -33,14 +33,8 @@ SLACK: Final = 32
 """Bytes by which a message may become longer on its way from one client to another: identifiers, lengths."""
 
 # All but the payload format, which may have to be checked, and what only a server may send.
-_SHORT_CUT_PROPERTIES: Final = {
-    "content_type",
-    "response_topic",
-    "correlation_data",
-    "user_properties",
-    "topic_alias",
-    "message_expiry_interval",
-}
+_FORWARDED: Final = {"content_type", "response_topic", "correlation_data", "user_properties"}
+_SHORT_CUT_PROPERTIES: Final = {*_FORWARDED, "topic_alias", "message_expiry_interval"}
 
 
 @final
@@ -188,9 +182,11 @@ class Distributor:
         known = None
         with suppress(ProtocolError):
             found, _ = read_properties(PacketType.PUBLISH, properties, 0, len(properties))
-            if found.keys() <= _SHORT_CUT_PROPERTIES:
+            if found.keys() <= _FORWARDED:
+                known = Properties(properties[1:])
+            elif found.keys() <= _SHORT_CUT_PROPERTIES:
                 alias, expiry = found.pop("topic_alias", 0), found.pop("message_expiry_interval", -1)
-                known = Properties(write_properties(PacketType.PUBLISH, Publish("", **found)), alias, expiry)
+                known = Properties(write_properties(FORWARDED, Publish("", **found)), alias, expiry)
         if len(self._properties) >= MAXIMUM_REMEMBERED_PROPERTIES:
             self._properties.clear()
         self._properties[properties] = known
