@@ -303,8 +303,8 @@ class Connection:
 
     # -------------------------------------------------------------------------------------------------- sending
 
-    def send(self, packet: p.Packet, now: float) -> None:
-        """Put a packet into the output.
+    def send(self, packet: p.Packet, now: float, data: bytes | None = None) -> None:
+        """Put a packet into the output; `data` is the same for this version of the protocol, if it is at hand.
 
         Raises LocalProtocolError when the state table or the peer's announced limits forbid it here, PacketTooLarge
         when it exceeds the peer's Maximum Packet Size; in both cases nothing is sent and nothing changes.
@@ -324,7 +324,7 @@ class Connection:
         else:
             if isinstance(packet, _BOUND_BY_CONNECT):
                 self._check_against_connect(packet)
-            self._send(packet, self.version)
+            self._send(packet, self.version, data)
             if isinstance(packet, p.PubAck | p.PubComp) or (
                 isinstance(packet, p.PubRec) and packet.reason_code.is_failure
             ):
@@ -371,7 +371,7 @@ class Connection:
             self.topic_alias_maximum = packet.topic_alias_maximum or 0
         self.frames.maximum = packet.maximum_packet_size or self.limits.maximum_packet_size
 
-    def _send(self, packet: p.Packet, version: int) -> None:
+    def _send(self, packet: p.Packet, version: int, data: bytes | None = None) -> None:
         if version < V5 and isinstance(packet, p.Disconnect) and self.role is SERVER:
             return  # MQTT 3.1.1 has no DISCONNECT from the server: it only closes [MQTT3-3.1.4-2]
         if (
@@ -380,7 +380,8 @@ class Connection:
             and not isinstance(packet, p.Publish | p.ConnAck | p.Disconnect)
         ):
             packet = _without_problem_information(packet)
-        data = encode(packet, version)
+        if data is None:
+            data = encode(packet, version)
         if len(data) > self.peer_maximum_packet_size:  # [MQTT-3.1.2-24]
             # [MQTT-3.2.2-19] [MQTT-3.2.2-20] [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3] [MQTT-3.6.2-2]
             # [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3] [MQTT-3.9.2-1] [MQTT-3.9.2-2] [MQTT-3.11.2-1] [MQTT-3.11.2-2]

@@ -30,7 +30,7 @@ def switch(default: bool, meaning: str) -> Any:
     )
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, cache_hash=True)
 class Limits:
     """The bounds that hold for a broker, a port of it, or a client; immutable.
 

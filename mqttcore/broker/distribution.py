@@ -385,13 +385,13 @@ class Distributor:
         self.put(link, data)
         return True
 
-    def send(self, link: Link, packet: Packet, now: float) -> None:
-        """Send a packet other than PUBLISH.
+    def send(self, link: Link, packet: Packet, now: float, data: bytes | None = None) -> None:
+        """Send a packet other than PUBLISH; `data` is as for `Connection.send`.
 
         One that the client's Maximum Packet Size forbids even in its shortest form ends the connection.
         """
         try:
-            link.connection.send(packet, now)
+            link.connection.send(packet, now, data)
         except PacketTooLarge as error:
             link.connection.close(error.reason_code, str(error), "us")
         if link.out:

@@ -1,8 +1,9 @@
 """From CONNECT to CONNACK, and re-authentication: the checks, the exchange with the authenticator, the answer."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import inf
-from typing import final
+from typing import Any, final
 
 from mqttcore import packets as p
 from mqttcore.auth import (
@@ -26,8 +27,11 @@ from mqttcore.broker import actions, reports
 from mqttcore.broker.distribution import Distributor
 from mqttcore.broker.link import Link
 from mqttcore.broker.registry import Registry
+from mqttcore.broker.sessions import ServerSession
+from mqttcore.codec import encode
 from mqttcore.codes import CONNACK_CODES, DISCONNECT_CODES, V5, ReasonCode
 from mqttcore.connection import FRAME_MAXIMUM
+from mqttcore.limits import Limits
 from mqttcore.topics import SERVER_PREFIX
 
 MAY_NOT_CONNECT = "not authorized to connect"
@@ -314,32 +318,13 @@ class Handshake:
         session = link.session
         assert session is not None
         link.resumed = present
-        granted = None
-        if session.expiry_interval != (connect.session_expiry_interval or 0):
-            granted = session.expiry_interval
-        keep_alive = None  # [MQTT-3.2.2-22]
-        if limits.server_keep_alive and not 0 < connect.keep_alive <= limits.server_keep_alive:
-            keep_alive = limits.server_keep_alive
-        if connect.protocol_version == V5:
-            connack = p.ConnAck(  # whatever was requested, without Response Information [MQTT-3.1.2-28]
-                session_present=present,  # [MQTT-3.2.2-2] [MQTT-3.2.2-3]
-                session_expiry_interval=granted,
-                receive_maximum=None if limits.receive_maximum == 65_535 else limits.receive_maximum,
-                maximum_qos=limits.maximum_qos if limits.maximum_qos < 2 else None,  # [MQTT-3.2.2-9]
-                retain_available=None if limits.retain_available else False,
-                maximum_packet_size=None if limits.maximum_packet_size >= FRAME_MAXIMUM else limits.maximum_packet_size,
-                assigned_client_identifier=None if connect.client_id else link.client_id,  # [MQTT-3.2.2-16]
-                topic_alias_maximum=limits.topic_alias_maximum or None,
-                wildcard_subscription_available=None if limits.wildcard_subscription_available else False,
-                subscription_identifiers_available=None if limits.subscription_identifiers_available else False,
-                shared_subscription_available=None if limits.shared_subscription_available else False,
-                server_keep_alive=keep_alive,
-                authentication_method=connect.authentication_method,  # [MQTT-4.12.0-5] [MQTT-4.12.0-6]
-                authentication_data=verdict.data if connect.authentication_method is not None else None,
-            )
+        data = None
+        particular = _particular(link, session, connect, verdict)
+        if particular:
+            connack = _connack(limits, present, **particular)
         else:
-            connack = p.ConnAck(session_present=present)
-        self._distributor.send(link, connack, now)  # [MQTT-3.1.4-5]
+            connack, data = _plain_connack(limits, present, connect.protocol_version)
+        self._distributor.send(link, connack, now, data)  # [MQTT-3.1.4-5]
         if not connection.connected:
             # the client's Maximum Packet Size forbids even the CONNACK, and nothing goes before it [MQTT-3.2.0-1]
             return
@@ -359,6 +344,47 @@ class Handshake:
         self._actions.append(actions.Report(event))
         if present:
             self._distributor.pump(link, now)
+
+
+def _connack(limits: Limits, session_present: bool, **particular: Any) -> p.ConnAck:
+    """A CONNACK of success, whatever was requested without Response Information. [MQTT-3.1.2-28]"""
+    return p.ConnAck(
+        session_present=session_present,  # [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+        receive_maximum=None if limits.receive_maximum == 65_535 else limits.receive_maximum,
+        maximum_qos=limits.maximum_qos if limits.maximum_qos < 2 else None,  # [MQTT-3.2.2-9]
+        retain_available=None if limits.retain_available else False,
+        maximum_packet_size=None if limits.maximum_packet_size >= FRAME_MAXIMUM else limits.maximum_packet_size,
+        topic_alias_maximum=limits.topic_alias_maximum or None,
+        wildcard_subscription_available=None if limits.wildcard_subscription_available else False,
+        subscription_identifiers_available=None if limits.subscription_identifiers_available else False,
+        shared_subscription_available=None if limits.shared_subscription_available else False,
+        **particular,
+    )
+
+
+@lru_cache(maxsize=64)
+def _plain_connack(limits: Limits, session_present: bool, version: int) -> tuple[p.ConnAck, bytes]:
+    """The CONNACK for all those of whom there is nothing particular to say, and the same encoded."""
+    connack = _connack(limits, session_present) if version == V5 else p.ConnAck(session_present=session_present)
+    return connack, encode(connack, version)
+
+
+def _particular(link: Link, session: ServerSession, connect: p.Connect, verdict: Granted) -> dict[str, Any]:
+    """What a CONNACK says to this client alone."""
+    found: dict[str, Any] = {}
+    if connect.protocol_version < V5:
+        return found
+    if session.expiry_interval != (connect.session_expiry_interval or 0):
+        found["session_expiry_interval"] = session.expiry_interval
+    longest = link.policy.limits.server_keep_alive
+    if longest and not 0 < connect.keep_alive <= longest:
+        found["server_keep_alive"] = longest  # [MQTT-3.1.2-22]
+    if not connect.client_id:
+        found["assigned_client_identifier"] = link.client_id  # [MQTT-3.2.2-16]
+    if connect.authentication_method is not None:  # [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+        found["authentication_method"] = connect.authentication_method
+        found["authentication_data"] = verdict.data
+    return found
 
 
 def _principal(link: Link, verdict: Granted) -> Principal:
