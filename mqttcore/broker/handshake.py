@@ -378,7 +378,7 @@ def _particular(link: Link, session: ServerSession, connect: p.Connect, verdict:
         found["session_expiry_interval"] = session.expiry_interval
     longest = link.policy.limits.server_keep_alive
     if longest and not 0 < connect.keep_alive <= longest:
-        found["server_keep_alive"] = longest  # [MQTT-3.1.2-22]
+        found["server_keep_alive"] = longest  # [MQTT-3.2.2-22]
     if not connect.client_id:
         found["assigned_client_identifier"] = link.client_id  # [MQTT-3.2.2-16]
     if connect.authentication_method is not None:  # [MQTT-4.12.0-5] [MQTT-4.12.0-6]
