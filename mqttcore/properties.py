@@ -191,13 +191,13 @@ def read_properties(packet: int, data: bytes, pos: int, end: int) -> tuple[dict[
 
     Raises MalformedPacket or ProtocolError as section 2.2.2 and each property's section say.
     """
+    if pos < end and not data[pos]:  # most packets have none
+        return {}, pos + 1
     length, pos = wire.read_variable_byte_integer(data, pos, end)
     stop = pos + length
     if stop > end:
         raise MalformedPacket("the Property Length reaches past the end of the packet")
     found: dict[str, Any] = {}
-    if not length:
-        return found, pos
     allowed = BY_PACKET[packet]
     while pos < stop:
         row = allowed.get(data[pos])  # every identifier of the table is a one-byte Variable Byte Integer
