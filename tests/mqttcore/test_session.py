@@ -110,7 +110,7 @@ class Life(RuleBasedStateMachine):
         assert dup is bool(self.to_resend)
         if dup:
             assert packet_id == self.to_resend.pop(0)
-            assert sent is self.order[packet_id]
+            assert sent == self.order[packet_id]
         else:
             assert packet_id not in in_use
             assert 1 <= packet_id <= 65_535
