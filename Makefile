@@ -22,6 +22,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
 COMPILED := .venv-compiled
+# Without what tests interpreted code alone.
+TESTS_COMPILED := $(addprefix tests/,test_compiled.py test_fuzz_corpora.py conformance mqttcore trio_broker) \
+    $(addprefix --ignore tests/,mqttcore/authenticators trio_broker/resources trio_broker/tokens)
 
 .PHONY: run test test-compiled interop fuzz simulate model bench mutate docs clean
 .DELETE_ON_ERROR:
@@ -43,7 +46,7 @@ test: $(VENV)/.installed-test
 test-compiled: $(COMPILED)/.installed
 	rm -rf $(COMPILED)/checkout
 	mkdir $(COMPILED)/checkout
-	cp -R fuzz tests setup.cfg $(COMPILED)/checkout
+	cp -R docs fuzz tests setup.cfg $(COMPILED)/checkout
 	cd $(COMPILED)/checkout && MQTTCORE_COMPILE=1 ../bin/python -m pytest -n auto $(TESTS_COMPILED)
 
 interop: $(VENV)/.installed-test

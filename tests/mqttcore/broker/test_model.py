@@ -517,7 +517,8 @@ class BrokerMachine(RuleBasedStateMachine):
         assert_empty(self.net.broker)
 
 
-TestBroker = interpreted(BrokerMachine.TestCase)
+# It takes a minute, and more where others share the machine.
+TestBroker = pytest.mark.timeout(600)(interpreted(BrokerMachine.TestCase))
 TestBroker.settings = settings(max_examples=250, stateful_step_count=50)
 
 
