@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import inf
 from unittest.mock import patch
 
+import pytest
 from attrs import evolve, frozen
 from hypothesis import settings
 from hypothesis import strategies as st
