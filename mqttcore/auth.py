@@ -242,12 +242,11 @@ class Exchange:
         return effect
 
     def _end(self, verdict: Verdict) -> Verdict:
-        if self.verdict is None:
-            self.verdict = verdict
-            if self._generator is not None:
-                with suppress(Exception):  # a verdict has been reached; a clean-up that fails does not change it
-                    self._generator.close()
-        return self.verdict
+        self.verdict = verdict
+        if self._generator is not None:
+            with suppress(Exception):  # a verdict has been reached; a clean-up that fails does not change it
+                self._generator.close()
+        return verdict
 
 
 def _failure(error: Exception) -> str:

@@ -259,6 +259,18 @@ def test_identifiers_go_round_past_those_in_use() -> None:
         assert made.acknowledged(item.packet_id) is item.delivery[1]
 
 
+@pytest.mark.conformance("MQTT-2.2.1-3", "MQTT-2.2.1-4", "MQTT-4.3.2-1", "MQTT-4.3.3-1")
+def test_identifiers_of_several_messages_go_round_past_those_in_use() -> None:
+    made = session()
+    [first, second] = under_way(made, 1, 2)
+    made.received(second.packet_id)
+    made.requests.add(3)
+    made._last_id = 65_533
+    message, terms = delivery(1)
+    assert made.launch_all([message] * 4, terms) == [65_534, 65_535, 4, 5]
+    assert (first.packet_id, second.packet_id) == (1, 2)
+
+
 def test_a_message_has_no_identifier_before_it_is_sent() -> None:
     made = session(quota=1)
     one, two = delivery(1), delivery(2)

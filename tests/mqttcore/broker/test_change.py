@@ -834,3 +834,13 @@ def test_what_was_replaced_is_not_kept_alive_by_those_who_were_let_in_by_it() ->
     assert replaced() is None
     peer.send(PingReq())
     peer.expect(PingResp)
+
+
+def test_a_connection_opened_under_an_earlier_policy_shares_the_port_of_those_that_stayed() -> None:
+    net = Network()
+    stayed = net.connect("stayed")
+    new = Policy(limits=net.limits, name="new")
+    net.broker.change({net.policy: new}, net.now)
+    opened = net.connect("opened")  # by a listener that has not heard of it yet
+    assert opened.link.port is stayed.link.port
+    assert opened.link.policy is new

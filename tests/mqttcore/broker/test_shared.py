@@ -8,7 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqttcore import V5, V311, ConnAck, Connect, PubAck, Publish, PubRec, PubRel, ReasonCode
+from mqttcore import (
+    V5,
+    V311,
+    ConnAck,
+    Connect,
+    PubAck,
+    Publish,
+    PubRec,
+    PubRel,
+    ReasonCode,
+    SubAck,
+    Subscribe,
+    Subscription,
+)
+from mqttcore.message import Heading, Run
 from tests.mqttcore.broker.support import Network, Peer, subscription
 
 QOS = pytest.mark.parametrize("qos", [0, 1, 2])
@@ -300,3 +314,18 @@ def test_a_code_below_0x80_is_no_refusal() -> None:
     assert packet.packet_id
     a.send(PubRec(packet.packet_id, ReasonCode.NO_MATCHING_SUBSCRIBERS))
     assert a.take(PubRel) == [PubRel(packet.packet_id)]
+
+
+@pytest.mark.parametrize("share_name", [None, "g"])
+def test_of_a_run_nothing_is_sent_that_what_is_added_for_the_receiver_makes_too_large(share_name: str | None) -> None:
+    net = Network(maximum_packet_size=268_435_460, output_high_water=2**40)
+    subscriber = net.connect("c")
+    subscriber.send(Subscribe(1, (Subscription("$share/g/t" if share_name else "t"),), subscription_identifier=1))
+    subscriber.expect(SubAck)
+    distributor = net.broker._distributor
+    # Packets of this size would take a gigabyte: the heading alone says that they are so large.
+    heading = Heading(b"t", 268_435_450, 0, False)
+    distributor.publish_run(distributor.route(b"t"), Run(heading, [b"", b""]), net.now)
+    net.settle()
+    assert subscriber.received == []
+    assert net.broker.counters.too_large_dropped == 2
