@@ -11,7 +11,6 @@ its server back through the Receive Maximum of its CONNECT.
 """
 
 from collections import deque
-from math import inf
 from typing import final
 
 from attrs import evolve, frozen
@@ -223,9 +222,9 @@ class Client:
             publish = evolve(outgoing.publish, packet_id=packet_id, dup=dup)
             if dup:
                 publish = evolve(publish, topic_alias=None)  # it belonged to the earlier connection
-            expires_at = message.heading.expires_at
-            if expires_at != inf:
-                publish = evolve(publish, message_expiry_interval=max(0, round(expires_at - now)))
+            remaining = message.heading.remaining(now)
+            if remaining >= 0:
+                publish = evolve(publish, message_expiry_interval=remaining)
             try:
                 self.connection.send(publish, now)
             except LocalProtocolError as error:  # what a new connection's server does not take

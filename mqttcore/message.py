@@ -85,8 +85,7 @@ class Heading:
         layout = dup << 5 | retain << 4 | qos << 2 | (version == V5)
         remaining = -1
         if version == V5:
-            if self.expires_at != inf:  # [MQTT-3.3.2-6]
-                remaining = max(0, round(self.expires_at - now))
+            remaining = self.remaining(now)
             if identifiers or alias:
                 return self._encode(version, qos, retain, dup, remaining, identifiers, alias, alias_known)
         if layout != self._layout or remaining != self._remaining:
@@ -94,6 +93,10 @@ class Heading:
             self._layout = layout
             self._remaining = remaining
         return self._parts
+
+    def remaining(self, now: float) -> int:
+        """What is left of the Message Expiry Interval in seconds, -1 if there is none. [MQTT-3.3.2-6]"""
+        return -1 if self.expires_at == inf else max(0, round(self.expires_at - now))
 
     def came_as(self, version: int, head: bytes, properties: bytes, remaining: int) -> None:
         """Have it sent on as it came: what of the PUBLISH, which had neither DUP nor RETAIN nor a Topic Alias, is

@@ -196,12 +196,7 @@ class WebSocketPipe:
     async def _take_leave(self, code: int, reason: str | None) -> None:
         """Send a Close frame; return when the peer has answered it, or is gone."""
         async with trio.open_nursery() as nursery:
-
-            async def give_up() -> None:
-                await self._source.closed.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(give_up)
+            nursery.start_soon(self._source.cancel_when_closed, nursery.cancel_scope)
             await self._socket.aclose(code, reason)
             nursery.cancel_scope.cancel()
 
@@ -258,6 +253,11 @@ class MeteredStream(trio.abc.Stream):
         self.closed.set()
         await self._stream.aclose()
 
+    async def cancel_when_closed(self, scope: trio.CancelScope) -> None:
+        """Wait for `closed`, and end what nothing more can come of."""
+        await self.closed.wait()
+        scope.cancel()
+
 
 async def accept_websocket(
     nursery: trio.Nursery,
@@ -291,12 +291,7 @@ async def accept_websocket(
 
     with trio.move_on_after(timeout) as scope:
         async with trio.open_nursery() as watching:
-
-            async def give_up() -> None:
-                await source.closed.wait()
-                watching.cancel_scope.cancel()
-
-            watching.start_soon(give_up)
+            watching.start_soon(source.cancel_when_closed, watching.cancel_scope)
             try:
                 request: WebSocketRequest = await nursery.start(read)
                 if SUBPROTOCOL in request.proposed_subprotocols:

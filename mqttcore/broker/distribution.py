@@ -202,25 +202,25 @@ class Distributor:
         if message.heading.retain:  # [MQTT-3.3.1-8]
             self._retain(message, publisher)
         route = self.route(message.topic)
-        for target in route.targets:
-            self.deliver(target, message, now)
-        for share in route.shares:
-            self.deliver_shared(share, message, now)
+        self._distribute(route, message, now)
         return bool(route.targets or route.shares)
 
     def publish_run(self, route: Route, run: Run, now: float) -> None:
         """As `publish`, one message after another; `route` is that of their topic."""
         if route.shares and not self._has_ample_room(route, run):
             for message in run.messages:
-                for target in route.targets:
-                    self.deliver(target, message, now)
-                for share in route.shares:
-                    self.deliver_shared(share, message, now)
+                self._distribute(route, message, now)
             return
         for target in route.targets:
             self.deliver_run(target, run, now)
         for share in route.shares:
             self._deal_run(share, run, now)
+
+    def _distribute(self, route: Route, message: Message, now: float) -> None:
+        for target in route.targets:
+            self.deliver(target, message, now)
+        for share in route.shares:
+            self.deliver_shared(share, message, now)
 
     def deliver(self, target: Target, message: Message, now: float) -> None:
         """Deliver to one session, as its subscriptions say."""

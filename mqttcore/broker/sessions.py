@@ -69,9 +69,8 @@ class ServerSession(Session):
         self.expires_at: float = inf
         self.will: Will | None = None
         self.will_at: float = inf
-        self.narrowed: bool = (
-            False  # whether subscriptions have ended while the client was connected, by what it may do
-        )
+        # whether subscriptions have ended while the client was connected, by what it may do
+        self.narrowed: bool = False
         self.principal: Principal = NOBODY  # whom the Will is published for
         self.transport: Transport = NOWHERE  # of its last connection
 
