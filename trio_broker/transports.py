@@ -3,6 +3,7 @@
 import array
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, final
 
@@ -20,6 +21,8 @@ READ_SIZE = 65_536
 """Bytes that one connection feeds to the broker before others have their turn."""
 CHUNK_SIZE = 16_384
 """Bytes that a stream must take within the stall time; one TLS record."""
+MESSAGES_PER_TURN = 64
+"""WebSocket messages that one connection feeds to the broker at once."""
 SUBPROTOCOL = "mqtt"
 
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ConnectionClosed)
@@ -150,32 +153,56 @@ class StreamPipe:
 class WebSocketPipe:
     """Binary WebSocket messages; packets may be split over them or joined in them in any way. [MQTT-6.0.0-2]"""
 
-    __slots__ = ("_linger", "_rest", "_socket", "_source")
+    __slots__ = ("_linger", "_rest", "_socket", "_source", "_text")
 
     def __init__(self, websocket: WebSocketConnection, source: "MeteredStream", linger: float) -> None:
         self._socket = websocket
         self._source = source
         self._linger = linger
         self._rest = b""
+        self._text = False  # whether there was a text message, behind what has been received
 
     async def receive(self) -> bytes:
         if self._rest:
             await trio.lowlevel.checkpoint()
         while not self._rest:
             try:
-                message = await self._socket.get_message()
+                self._rest = b"".join(await self._receive_messages())
             except ConnectionClosed as closed:
                 await self._explain(closed)
                 raise
-            self._source.unread = 0
-            if isinstance(message, str):
+            if self._text and not self._rest:
                 with trio.move_on_after(self._linger):
                     await self._take_leave(1003, "MQTT needs binary messages")
                 # [MQTT-6.0.0-1]
                 raise TransportError("a WebSocket text message; MQTT needs binary ones")
-            self._rest = message
         data, self._rest = self._rest[:READ_SIZE], self._rest[READ_SIZE:]
         return data
+
+    async def _receive_messages(self) -> list[bytes]:
+        """At least one, and what else has arrived: most clients send each packet in a message of its own."""
+        messages: list[bytes] = []
+        size = 0
+        with trio.CancelScope() as scope:
+            while not self._text and size < READ_SIZE and len(messages) < MESSAGES_PER_TURN:
+                try:
+                    message = await self._socket.get_message()
+                except ConnectionClosed:
+                    if not messages:
+                        raise
+                    break
+                if isinstance(message, str):
+                    self._text = True
+                    break
+                self._source.unread = 0
+                messages.append(message)
+                size += len(message)
+                # The library hands over one message at a time, and asks for more bytes when it has handed over all.
+                if self._source.asked:
+                    break
+                self._source.when_asked = scope.cancel
+        self._source.when_asked = None
+        return messages
 
     def send_now(self, data: bytes) -> int:
         return 0
@@ -220,11 +247,12 @@ def stalled(seconds: float) -> TransportError:
 
 @final
 class MeteredStream(trio.abc.Stream):
-    """A stream under a WebSocket that notices two things the library does not tell.
+    """A stream under a WebSocket that notices three things the library does not tell.
 
     `budget` bounds the bytes of a message that is not complete, where the library's bound is for an
     accepted client's largest packet. `closed` is set when the library gives the connection up, or the
-    peer has finished.
+    peer has finished. `asked` says that the library waits for bytes, having handed over every message
+    of those it has; `when_asked` is called when that begins.
     """
 
     def __init__(self, stream: trio.abc.Stream, budget: int) -> None:
@@ -232,9 +260,15 @@ class MeteredStream(trio.abc.Stream):
         self.budget: int | None = budget
         self.unread = 0
         self.closed = trio.Event()
+        self.asked = False
+        self.when_asked: Callable[[], None] | None = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        self.asked = True
+        if self.when_asked is not None:
+            self.when_asked()
         data = bytes(await self._stream.receive_some(max_bytes))
+        self.asked = False
         if not data:
             self.closed.set()
         if self.budget is not None:
@@ -281,7 +315,7 @@ async def accept_websocket(
             async with trio.open_nursery() as reading:
                 task_status.started(
                     await wrap_server_stream(
-                        reading, source, 1, max_message_size=maximum_message, receive_buffer_size=READ_SIZE
+                        reading, source, 0, max_message_size=maximum_message, receive_buffer_size=READ_SIZE
                     )
                 )
         except* LocalProtocolError:  # what the library lets out when a Ping arrives behind our Close

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 from trio_websocket import (
@@ -25,8 +25,14 @@ from mqttcore.packets import ConnAck, Connect, Disconnect, PingReq, Publish, Sub
 from tests.trio_broker.conftest import Certificates
 from tests.trio_broker.support import Peer, Running, listen, running, until
 from trio_broker import Listener, ServerLimits, server_context
-from trio_broker.errors import HandshakeError
-from trio_broker.transports import accept_websocket
+from trio_broker.errors import HandshakeError, TransportError
+from trio_broker.transports import GONE, MESSAGES_PER_TURN, accept_websocket
+
+HANDSHAKE = (
+    b"GET /mqtt HTTP/1.1\r\nHost: broker\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+)
 
 
 class MessageStream(trio.abc.Stream):
@@ -119,6 +125,54 @@ def test_packets_are_split_and_joined_over_messages_in_any_way(cuts: list[int]) 
     received = trio.run(talk)
     assert received[0] == 0x20
     assert received.endswith(b"\xd0\x00\xd0\x00")
+
+
+def masked(opcode: int, data: bytes) -> bytes:
+    """A client's frame of up to 125 bytes, with a mask of zeros."""
+    return bytes((0x80 | opcode, 0x80 | len(data))) + bytes(4) + data
+
+
+@pytest.mark.conformance("MQTT-6.0.0-2")
+@settings(max_examples=30, deadline=None)
+@given(
+    messages=st.lists(st.binary(max_size=20), max_size=3 * MESSAGES_PER_TURN),
+    cuts=st.lists(st.integers(0, 2000), max_size=5).map(sorted),
+    end=st.sampled_from(
+        [(masked(1, b"text"), TransportError), (masked(8, b"\x03\xe8"), ConnectionClosed), (b"", GONE)]
+    ),
+)
+@example([b"a", b"b"], [], (masked(1, b"text"), TransportError))
+@example([b"a", b"b"], [], (masked(8, b"\x03\xe8"), ConnectionClosed))
+def test_messages_that_arrive_together_are_received_together_up_to_their_end(
+    messages: list[bytes], cuts: list[int], end: tuple[bytes, type[Exception] | tuple[type[Exception], ...]]
+) -> None:
+    last, raised = end
+    sent = b"".join(masked(2, message) for message in messages) + last
+    pieces: list[bytes] = []
+
+    async def talk() -> None:
+        theirs, ours = trio.testing.memory_stream_pair()
+
+        async def send() -> None:
+            await theirs.send_all(HANDSHAKE)
+            await theirs.receive_some()
+            for start, stop in zip([0, *cuts], [*cuts, len(sent)], strict=True):
+                await theirs.send_all(sent[start:stop])
+                await trio.testing.wait_all_tasks_blocked()
+            await theirs.aclose()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            pipe = await accept_websocket(
+                nursery, ours, timeout=10, linger=0, maximum_early_message=10_000, maximum_message=10_000
+            )
+            with pytest.raises(raised):
+                while True:
+                    pieces.append(await pipe.receive())
+
+    trio.run(talk)
+    assert b"".join(pieces) == b"".join(messages)
+    assert len(pieces) <= len(cuts) + 1 + len(messages) // MESSAGES_PER_TURN
 
 
 @pytest.mark.conformance("MQTT-6.0.0-3")
