@@ -8,6 +8,7 @@ import argparse
 import hmac
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 from mqttcore.auth import Action, Authentication, Authenticator, Authorizer, AuthRequest, Denied, Granted, NotRelevant
 from mqttcore.broker import Policy
@@ -16,6 +17,7 @@ from mqttcore.limits import Limits
 from trio_broker.cli.serving import Plan, raise_file_limit, run_plan
 from trio_broker.limits import ServerLimits
 from trio_broker.listeners import Listener, open_listeners
+from trio_broker.logs import Level
 from trio_broker.tls import server_context
 
 USERNAME = "bench"
@@ -85,6 +87,7 @@ def main() -> None:
         parser.add_argument(name, type=int)
     parser.add_argument("--tls-cert", type=Path, metavar="FILE")
     parser.add_argument("--tls-key", type=Path, metavar="FILE")
+    parser.add_argument("--log-level", choices=get_args(Level), default="warning")
     options = parser.parse_args()
     limits = Limits()
     server_limits = ServerLimits(connections_per_address=CONNECTIONS)
@@ -108,7 +111,7 @@ def main() -> None:
             )
     banner = "\n".join(listener.url for listener in listeners)
     plan = Plan(limits=limits, server_limits=server_limits, listeners=listeners, banner=banner)
-    run_plan(plan, "text", "info")
+    run_plan(plan, "text", options.log_level)
 
 
 if __name__ == "__main__":
