@@ -318,7 +318,7 @@ class Model:
         """The client sends what `due` awaits: PUBACK, PUBREC or PUBCOMP."""
         state.flight.remove(due)
         if due.qos == 2 and not due.released and not refused:
-            due.released = True
+            due.released = due.under_way = True  # even if it has not been sent again
             state.flight.append(due)
 
     # ---------------------------------------------------------------------------------------------------- judgement

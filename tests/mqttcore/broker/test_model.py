@@ -379,8 +379,47 @@ class BrokerMachine(RuleBasedStateMachine):
         self.send(state, self.steps(state, ["acknowledge", *words], data))
         self.check()
 
+    @precondition(lambda self: len(self.peers) < len(NAMES))
+    @rule(
+        who=WHO,
+        clean=st.sampled_from([False, True, True]),
+        quota=st.integers(1, 3),
+        more=st.integers(1, 2),
+        sent=st.lists(st.sampled_from([1, 1, 1, 2]), min_size=5, max_size=5),
+        rounds=st.lists(st.tuples(SELDOM, st.lists(QOS, max_size=3)), min_size=1, max_size=2),
+        data=st.data(),
+    )
+    def resume_with_less_room_and_say_more(
+        self,
+        who: int,
+        clean: bool,
+        quota: int,
+        more: int,
+        sent: list[int],
+        rounds: list[tuple[bool, list[int]]],
+        data: st.DataObject,
+    ) -> None:
+        """What is new must not overtake what is still to be sent again, however much room comes free at once."""
+        away = [name for name in NAMES if name not in self.peers]
+        name = away[who % len(away)]
+        self.connect(name, clean=clean)
+        state = self.model.sessions[name]
+        subscription = self.subscription(state, [Subscription("$x/b", 2, retain_handling=2)], None)
+        self.send(state, [subscription, *self.publications(state, sent[: quota + more])])
+        self.cut(sorted(self.peers).index(name))
+        self.connect(name, quota=quota)
+        for old, new in rounds:
+            words = [*["acknowledge"] * quota, *["acknowledge old"] * old]
+            self.send(state, [*self.steps(state, words, data), *self.publications(state, new)])
+            self.check()
+
+    def publications(self, state: State, levels: list[int]) -> list[Step]:
+        """A message of each of these QoS, all of a topic that few others get."""
+        return [self.publication(state, "$x/b", qos, False, False, None) for qos in levels]
+
     def steps(self, state: State, words: list[str], data: st.DataObject) -> list[Step]:
         unanswered = [due for due in state.flight if due.under_way]
+        old = state.again
         unreleased = [*state.unreleased.values()]
         steps: list[Step] = []
         for word in words:
@@ -397,6 +436,9 @@ class BrokerMachine(RuleBasedStateMachine):
                         steps.append(again)
                 case "acknowledge" if unanswered:
                     due = unanswered.pop(data.draw(st.integers(0, len(unanswered) - 1)))
+                    steps.append(self.answer(state, due, data.draw(SELDOM)))
+                case "acknowledge old" if old:  # what came on an earlier connection, and not yet on this one
+                    due = old.pop(data.draw(st.integers(0, len(old) - 1)))
                     steps.append(self.answer(state, due, data.draw(SELDOM)))
                 case "release" if unreleased:
                     steps.append(self.pubrel(state, unreleased.pop().packet_id or 0))
