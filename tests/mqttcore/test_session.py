@@ -323,6 +323,17 @@ def test_new_messages_wait_behind_those_sent_again() -> None:
     assert (new.message.payload, new.dup) == (b"new", False)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_new_messages_that_could_go_at_once_do_not_overtake_those_sent_again(count: int) -> None:
+    made = session()
+    under_way(made, 1)
+    assert made.takes(count, 10)
+    made.resume(10)
+    assert not made.takes(count, 10)
+    everything(made)
+    assert made.takes(count, 10)
+
+
 def test_a_smaller_receive_maximum_counts_the_pubrels_too() -> None:
     made = session()
     items = under_way(made, 2, 2, 2)
