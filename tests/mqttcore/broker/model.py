@@ -382,6 +382,7 @@ class Model:
         for due in self._live(state, batch):
             if self._is(due, packet) and (not due.qos or state.has_quota):
                 batch.messages.remove(due.message)
+                batch.held_up = False  # who sends one looks for the next
                 if due.qos:
                     due.under_way = True
                     state.flight.append(due)
