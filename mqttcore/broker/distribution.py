@@ -18,12 +18,15 @@ from mqttcore.message import Message, Run
 from mqttcore.packets import Packet, Publish
 from mqttcore.properties import FORWARDED, read_properties, write_properties
 from mqttcore.session import Sending, Terms
-from mqttcore.topics import has_wildcard, split_share
+from mqttcore.topics import has_wildcard, matches, split_share
 from mqttcore.wire import TWO_BYTES
 
 MAXIMUM_REMEMBERED_PROPERTIES = 1024
 """Property lists of up to 128 bytes that are remembered as valid, so that what many messages repeat is read once."""
 
+FILTERS_COMPARED: Final = 32
+"""New subscriptions of one client, at most, of each of which it is found out whether a message might overtake what they
+call for; with more of them waiting it is taken for granted."""
 RETAINED_NODES = 100
 """Topics that are looked at in one step of a search for retained messages."""
 RETAINED_AT_ONCE = 10_000
@@ -358,7 +361,12 @@ class Distributor:
         if not session.retained:
             return False
         older = self.retained.get(message.topic)
-        return older is not None and older is not message
+        if older is None or older is message:
+            return False
+        if len(session.retained) > FILTERS_COMPARED:
+            return True
+        topic = message.topic_name
+        return any(matches(topic_filter, topic) for topic_filter in session.retained)
 
     def _send(self, link: Link, session: ServerSession, sending: Sending, now: float) -> None:
         packet_id, (message, terms), dup = sending

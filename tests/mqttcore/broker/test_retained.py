@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mqttcore import V5, V311, PubAck, Publish, PubRec, ReasonCode, Subscribe, Subscription
-from mqttcore.broker.distribution import RETAINED_AT_ONCE, RETAINED_NODES
+from mqttcore.broker.distribution import FILTERS_COMPARED, RETAINED_AT_ONCE, RETAINED_NODES
 from mqttcore.codec import encode
 from mqttcore.topics import matches
 from tests.mqttcore.broker.support import Network, Peer, subscription
@@ -351,6 +351,34 @@ class TestBackpressure:
         b.subscribe("t", no_local=True)
         net.publish("t", b"news")
         assert b.payloads() == [b"in flight", b"news"]
+
+    @pytest.mark.parametrize("topic_filter", ["u", "+/u", "$share/g/u"])
+    def test_a_search_that_waits_holds_up_what_it_can_find_and_nothing_else(self, topic_filter: str) -> None:
+        net = Network()
+        net.publish("t", b"old", retain=True)
+        b = net.connect("b", receive_maximum=1)
+        b.auto = False
+        b.subscribe("t", "s")
+        net.publish("s", b"in flight", qos=1)
+        net.publish("s", b"waits", qos=1)
+        b.subscribe(topic_filter)
+        net.publish("t", b"new")
+        assert b.payloads() == [b"old", b"in flight", b"new"]
+
+    def test_of_many_searches_that_wait_it_is_not_asked_what_they_can_find(self) -> None:
+        net = Network()
+        net.publish("t", b"old", retain=True)
+        b = net.connect("b", receive_maximum=1)
+        b.auto = False
+        b.subscribe("t", "s")
+        net.publish("s", b"in flight", qos=1)
+        net.publish("s", b"waits", qos=1)
+        b.subscribe(*(f"u/{number}" for number in range(FILTERS_COMPARED)))
+        net.publish("t", b"new")
+        b.subscribe("one more")
+        net.publish("t", b"newer")
+        assert b.payloads() == [b"old", b"in flight", b"new"]
+        assert net.broker.counters.qos0_dropped == 1
 
     @QOS
     def test_a_replacement_is_delivered_once(self, qos: int) -> None:
