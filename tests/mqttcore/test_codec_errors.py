@@ -377,6 +377,7 @@ NO_METHOD = "Authentication Data stands without an Authentication Method"
         (V5, 0x61, "0001", "the reserved flags of PUBREL are wrong"),
         (V5, 0xC0, "00", "the packet goes on after its last field"),
         (V5, 0x10, "0004 4d515454", "CONNECT ends inside its variable header"),
+        (V5, 0x10, f"{MQTT5} 02 00", "CONNECT ends inside its variable header"),
         (V5, 0x10, "0004 4d515454 06 02 0000 00 0000", "the protocol is neither MQTT 5.0 nor MQTT 3.1.1"),
         (V5, 0x10, f"{MQTT5} 03 0000 00 0000", "the reserved connect flag is set"),
         (V5, 0x10, f"{MQTT5} 1e 0000 00 0000", "Will QoS 3 does not exist"),

@@ -120,7 +120,9 @@ def test_what_a_client_sends_first(limits: Limits, packets: list[p.Packet], expe
 def test_the_end_of_the_stream() -> None:
     connection = server()
     connection.receive_eof(0.0)
-    assert reason(connection) == "the peer closed the connection without DISCONNECT"
+    [closed] = events(connection)
+    text = "the peer closed the connection without DISCONNECT"
+    assert closed == ConnectionClosed(ReasonCode.UNSPECIFIED_ERROR, text, "eof")
 
 
 @pytest.mark.parametrize(

@@ -334,6 +334,13 @@ def test_new_messages_that_could_go_at_once_do_not_overtake_those_sent_again(cou
     assert made.takes(count, 10)
 
 
+def test_so_many_bytes_may_be_in_flight_as_may_be_queued() -> None:
+    made = session(maximum_queued_bytes=1024)
+    assert made.takes(1, 2000)  # the first of them is taken in any case
+    assert made.takes(3, 500)
+    assert not made.takes(4, 500)
+
+
 def test_a_smaller_receive_maximum_counts_the_pubrels_too() -> None:
     made = session()
     items = under_way(made, 2, 2, 2)

@@ -239,13 +239,13 @@ def test_what_is_not_understood(body: bytes, said: str) -> None:
 FAILURES = {code for code in CONNACK_CODES if code >= 0x80}
 
 
-@pytest.mark.parametrize("reason", [*range(256), 256, -1, -1000, 2**64])
+@pytest.mark.parametrize("reason", [*range(256), 256, -1, -1000, 2**63 - 1, 2**63, 1 - 2**63, -(2**63)])
 def test_every_reason(reason: int) -> None:
     verdict = judged(403, {"reason": reason})
     assert isinstance(verdict, Denied)
     assert verdict.reason_code == (reason if reason in FAILURES else ReasonCode.NOT_AUTHORIZED)
     assert verdict.reason_code.is_failure
-    told = "of no known form" if reason == 2**64 else reason
+    told = "of no known form" if reason in (2**63, -(2**63)) else reason
     assert verdict.message == f"the server denied the client with reason {told}"
 
 

@@ -151,7 +151,9 @@ class TestRelevance:
         ids=repr,
     )
     def test_others_are_none_of_ours(self, judge: Judge, fields: Any) -> None:
-        assert isinstance(judge(signed(claims()), **fields), NotRelevant)
+        verdict = judge(signed(claims()), **fields)
+        assert isinstance(verdict, NotRelevant)
+        assert verdict.message == "neither is the Authentication Method K8S-SAT nor does the user name begin so"
 
     @EITHER
     @pytest.mark.parametrize("username", ["K8S-SAT", "K8S-SAT-extra", "K8S-SAT/x"])

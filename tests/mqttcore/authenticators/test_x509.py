@@ -128,6 +128,7 @@ def test_good_chains(trusted: Chain, presented: Chain) -> None:
     assert verdict.username == "device"
     assert verdict.expires_at == (NOW + 30 * DAY).timestamp()
     assert not verdict.renewable
+    assert verdict.method == "X509"
     assert verdict.attributes == {}
 
 
