@@ -10,7 +10,8 @@ from mqttcore.broker import Policy
 from trio_broker import tls
 from trio_broker.limits import ServerLimits
 from trio_broker.listeners import Address, Listener, join, network_of
-from trio_broker.transports import Pipe, StreamPipe, TcpPipe, accept_websocket
+from trio_broker.transports import Pipe, StreamPipe, TcpPipe
+from trio_broker.websocket import accept_websocket
 
 WEBSOCKET_SLACK = 1_048_576
 """Bytes by which a WebSocket message may exceed the largest packet, for other packets joined to it."""

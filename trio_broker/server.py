@@ -20,7 +20,8 @@ from trio_broker.listeners import Address, Listener, join, network_of
 from trio_broker.logs import EventLog, make_logger
 from trio_broker.poller import Poller
 from trio_broker.reports import write_report
-from trio_broker.transports import GONE, WebSocketPipe
+from trio_broker.transports import GONE
+from trio_broker.websocket import WebSocketPipe
 
 TASK = "connection"
 """What Trio calls the task of a connection, each the same string."""

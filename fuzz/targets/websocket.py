@@ -12,7 +12,8 @@ import trio.testing
 
 from fuzz.source import Source, chunks
 from trio_broker.errors import HandshakeError, TransportError
-from trio_broker.transports import GONE, READ_SIZE, accept_websocket
+from trio_broker.transports import GONE, READ_SIZE
+from trio_broker.websocket import accept_websocket
 
 EARLY, LARGEST = 1000, 4000
 """Bytes of a message before and after the client has been accepted."""

@@ -26,7 +26,8 @@ from tests.trio_broker.conftest import Certificates
 from tests.trio_broker.support import Peer, Running, listen, running, until
 from trio_broker import Listener, ServerLimits, server_context
 from trio_broker.errors import HandshakeError, TransportError
-from trio_broker.transports import GONE, MESSAGES_PER_TURN, accept_websocket
+from trio_broker.transports import GONE
+from trio_broker.websocket import MESSAGES_PER_TURN, accept_websocket
 
 HANDSHAKE = (
     b"GET /mqtt HTTP/1.1\r\nHost: broker\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -28,6 +28,18 @@ def retained_by(net: Network, topic_filter: str = "#") -> dict[str, bytes]:
     return found
 
 
+def one_for_whom_something_waits() -> tuple[Network, Peer]:
+    """A client that has got what is retained on t, and does not acknowledge what it gets of s."""
+    net = Network()
+    net.publish("t", b"old", retain=True)
+    b = net.connect("b", receive_maximum=1)
+    b.auto = False
+    b.subscribe("t", "s")
+    net.publish("s", b"in flight", qos=1)
+    net.publish("s", b"waits", qos=1)
+    return net, b
+
+
 def acknowledged(peer: Peer) -> list[Publish]:
     """All that a client gets that has not acknowledged anything so far."""
     peer.auto = True
@@ -354,25 +366,13 @@ class TestBackpressure:
 
     @pytest.mark.parametrize("topic_filter", ["u", "+/u", "$share/g/u"])
     def test_a_search_that_waits_holds_up_what_it_can_find_and_nothing_else(self, topic_filter: str) -> None:
-        net = Network()
-        net.publish("t", b"old", retain=True)
-        b = net.connect("b", receive_maximum=1)
-        b.auto = False
-        b.subscribe("t", "s")
-        net.publish("s", b"in flight", qos=1)
-        net.publish("s", b"waits", qos=1)
+        net, b = one_for_whom_something_waits()
         b.subscribe(topic_filter)
         net.publish("t", b"new")
         assert b.payloads() == [b"old", b"in flight", b"new"]
 
     def test_of_many_searches_that_wait_it_is_not_asked_what_they_can_find(self) -> None:
-        net = Network()
-        net.publish("t", b"old", retain=True)
-        b = net.connect("b", receive_maximum=1)
-        b.auto = False
-        b.subscribe("t", "s")
-        net.publish("s", b"in flight", qos=1)
-        net.publish("s", b"waits", qos=1)
+        net, b = one_for_whom_something_waits()
         b.subscribe(*(f"u/{number}" for number in range(FILTERS_COMPARED)))
         net.publish("t", b"new")
         b.subscribe("one more")
