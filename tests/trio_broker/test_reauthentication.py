@@ -305,6 +305,11 @@ class Source:
         self.gate.set()
         self.away = False
         self.asked = 0
+        self._start = time.time()
+
+    def wall_clock(self) -> float:
+        """Unix seconds that go by Trio's clock, however slow the machine: no token is from the broker's future."""
+        return self._start + trio.current_time()
 
     async def keys(self, key_id: str | None) -> JsonWebKeys | Failed:
         self.asked += 1
@@ -323,7 +328,7 @@ class Source:
         pass
 
     def token(self, lifetime: float = 600) -> bytes:
-        return self.issuer.mint("press", audiences=[AUDIENCE], now=time.time(), duration=lifetime).encode()
+        return self.issuer.mint("press", audiences=[AUDIENCE], now=self.wall_clock(), duration=lifetime).encode()
 
     def connect(self, lifetime: float = 600) -> Connect:
         return Connect(client_id="c", authentication_method=METHOD, authentication_data=self.token(lifetime))
@@ -339,7 +344,7 @@ class TestClient:
         return Source(issuer)
 
     async def test_success_moves_the_deadline(self, autojump_clock: MockClock, source: Source) -> None:
-        async with running(perform=Performer(source).perform) as run:
+        async with running(perform=Performer(source).perform, wall_clock=source.wall_clock) as run:
             async with open_client(source.connect(100), stream=run.open_memory(self.POLICY)) as client:
                 await client.reauthenticate(source.token(1000))
                 await trio.sleep(900)
@@ -351,7 +356,7 @@ class TestClient:
             assert line["reason"] == "the credential has expired"
 
     async def test_traffic_goes_on_during_a_slow_one(self, autojump_clock: MockClock, source: Source) -> None:
-        async with running(perform=Performer(source).perform) as run:
+        async with running(perform=Performer(source).perform, wall_clock=source.wall_clock) as run:
             async with open_client(source.connect(), stream=run.open_memory(self.POLICY)) as client:
                 await client.subscribe(Subscription("t", qos=2))
                 source.gate = trio.Event()
@@ -371,7 +376,7 @@ class TestClient:
             await trio.sleep(1)
             return source.token()
 
-        async with running(perform=Performer(source).perform) as run:
+        async with running(perform=Performer(source).perform, wall_clock=source.wall_clock) as run:
             stream = run.open_memory(self.POLICY)
             async with open_client(source.connect(), stream=stream, answer_challenge=in_a_second) as client:
                 source.away = True
@@ -389,7 +394,7 @@ class TestClient:
         async def at_once(auth: Auth) -> bytes:
             return source.token()
 
-        async with running(perform=Performer(source).perform) as run:
+        async with running(perform=Performer(source).perform, wall_clock=source.wall_clock) as run:
             async with open_client(
                 source.connect(), stream=run.open_memory(self.POLICY), answer_challenge=at_once
             ) as client:
@@ -401,7 +406,7 @@ class TestClient:
                 assert client.connected
 
     async def test_a_wrong_token(self, autojump_clock: MockClock, source: Source) -> None:
-        async with running(perform=Performer(source).perform) as run:
+        async with running(perform=Performer(source).perform, wall_clock=source.wall_clock) as run:
             async with open_client(source.connect(), stream=run.open_memory(self.POLICY)) as client:
                 with pytest.raises(ClientError) as caught:
                     await client.reauthenticate(source.token(-1))
@@ -412,7 +417,7 @@ class TestClient:
 
     async def test_packets(self, autojump_clock: MockClock, source: Source) -> None:
         """The same seen from the wire, for a moment, without our client's judgement."""
-        async with running(perform=Performer(source).perform) as run:
+        async with running(perform=Performer(source).perform, wall_clock=source.wall_clock) as run:
             peer = WirePeer(run.open_memory(self.POLICY))
             connack = await peer.connect("c", authentication_method=METHOD, authentication_data=source.token())
             assert (connack.reason_code, connack.authentication_method) == (ReasonCode.SUCCESS, METHOD)
@@ -608,13 +613,13 @@ def test_in_real_time(tmp_path: Path) -> None:
     ],
 )
 async def test_refusals_on_a_socket(issuer: LocalIssuer, auth: bytes, code: int) -> None:
-    source = Source(issuer)
+    token = issuer.mint("press", audiences=[AUDIENCE], now=time.time(), duration=600).encode()
     listener = listen(policy=Policy(authenticate=chain([SAT])))
-    async with running(listener, perform=Performer(source).perform):
+    async with running(listener, perform=Performer(Source(issuer)).perform):
 
         def converse() -> None:
             raw = Raw(listener.address[1])
-            raw.send(connect_packet(b"c", source.token()))
+            raw.send(connect_packet(b"c", token))
             first, body = raw.read() or (0, b"")
             assert (first, body[:2]) == (0x20, b"\0\0")
             raw.send(packet(0xF0, auth))
