@@ -27,6 +27,8 @@ MAXIMUM_REMEMBERED_PROPERTIES = 1024
 FILTERS_COMPARED: Final = 32
 """New subscriptions of one client, at most, of each of which it is found out whether a message might overtake what they
 call for; with more of them waiting it is taken for granted."""
+ROUTES_FORGOTTEN: Final = 4096
+"""By how much, in the measure of `maximum_cached_routes`, more is forgotten at once than there must be room for."""
 RETAINED_NODES = 100
 """Topics that are looked at in one step of a search for retained messages."""
 RETAINED_AT_ONCE = 10_000
@@ -154,11 +156,23 @@ class Distributor:
             self._forget_route(topic)
             route = self._find_route(topic.decode())
             if self._remembered + route.size > self.limits.maximum_cached_routes:
-                for other in [*self._routes]:
-                    self._forget_route(other)
+                self._make_room(route.size)
             self._routes[topic] = route
             self._remembered += route.size
         return route
+
+    def _make_room(self, size: int) -> None:
+        """Forget what was remembered first, and some more: finding the first one takes long where many have gone."""
+        excess = self._remembered + size - self.limits.maximum_cached_routes
+        excess += min(self.limits.maximum_cached_routes // 64, ROUTES_FORGOTTEN)
+        oldest = []
+        for topic, route in self._routes.items():
+            if excess <= 0:
+                break
+            excess -= route.size
+            oldest.append(topic)
+        for topic in oldest:
+            self._forget_route(topic)
 
     def _forget_route(self, topic: bytes) -> None:
         route = self._routes.pop(topic, None)

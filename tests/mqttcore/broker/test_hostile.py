@@ -282,6 +282,20 @@ def test_what_is_remembered_of_topics_is_bounded_however_many_subscribe() -> Non
         assert all(subscriber.payloads() == [b""] * 200 for subscriber in subscribers)
 
 
+def test_one_topic_too_many_makes_room_for_itself_and_a_few() -> None:
+    net = Network(maximum_cached_routes=6400)
+    publisher = net.connect("p")
+    routes = net.broker._distributor._routes
+    for number in range(6400):
+        publisher.publish(str(number))
+    assert len(routes) == 6400
+    for number in range(6400, 20_000):
+        publisher.publish(str(number))
+        assert 6300 <= len(routes) <= 6400
+        assert b"%d" % number in routes
+    assert list(routes) == [b"%d" % number for number in range(20_000 - len(routes), 20_000)]
+
+
 def test_what_is_remembered_of_properties_is_bounded() -> None:
     net = Network()
     a, b = net.connects("a", "b")
