@@ -16,7 +16,7 @@ COLOURS = ("#2b6cb0", "#a0aec0", "#718096", "#dd6b20", "#38a169", "#d53f8c")
 """Of brokers."""
 HEIGHT = 0.32
 """Inches of one bar and the space around it."""
-LEAST = 0.1
+LEAST = 0.05
 """Microseconds at which bars begin."""
 
 mpl.rcParams["svg.hashsalt"] = "bench"  # the same figures give the same file
@@ -41,6 +41,7 @@ def draw_comparison(runs: Sequence[Run], path: Path) -> None:
             color=COLOURS[number % len(COLOURS)],
         )
     axes.set_yticks([at + 0.4 - thickness / 2 for at in range(len(cases))], [str(case) for case in cases])
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(left=LEAST)
