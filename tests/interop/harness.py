@@ -162,12 +162,29 @@ async def program(
             await process.stdout.aclose()
 
 
+@attrs.define(eq=False)
+class _Connection:
+    near: trio.SocketStream
+    far: trio.SocketStream
+    answered: bool = False
+    under_way: bool = False
+
+    def reset(self) -> None:
+        for stream in (self.near, self.far):
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            stream.socket.close()
+
+
 class Proxy:
-    """Forwards TCP connections, and resets all of them each time that a number of bytes has come by."""
+    """Forwards TCP connections, and resets all of them each time that a number of bytes has come by.
+
+    It waits until each client has sent something after its CONNACK. When a connection ends before the CONNACK, paho 2.2
+    forgets which messages it has released and publishes them as new ones, so that they arrive twice from any broker.
+    """
 
     def __init__(self, target: int, cut_at: list[int]) -> None:
         self._target = target
-        self._streams: set[trio.SocketStream] = set()
+        self._connections: set[_Connection] = set()
         self._forwarded = 0
         self.cuts_to_come = cut_at
         self.port = 0
@@ -184,28 +201,35 @@ class Proxy:
 
     async def _handle(self, near: trio.SocketStream) -> None:
         async with near, await trio.open_tcp_stream("127.0.0.1", self._target) as far:
-            self._streams |= {near, far}
+            connection = _Connection(near, far)
+            self._connections.add(connection)
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._forward, near, far, nursery.cancel_scope)
-                    nursery.start_soon(self._forward, far, near, nursery.cancel_scope)
+                    nursery.start_soon(self._forward, connection, near, far, nursery.cancel_scope)
+                    nursery.start_soon(self._forward, connection, far, near, nursery.cancel_scope)
             finally:
-                self._streams -= {near, far}
+                self._connections.discard(connection)
 
-    async def _forward(self, source: trio.SocketStream, sink: trio.SocketStream, end: trio.CancelScope) -> None:
+    async def _forward(
+        self, connection: _Connection, source: trio.SocketStream, sink: trio.SocketStream, end: trio.CancelScope
+    ) -> None:
         try:
             while data := await source.receive_some(1024):
                 self._forwarded += len(data)
-                if self.cuts_to_come and self._forwarded >= self.cuts_to_come[0]:
-                    self.cuts_to_come.pop(0)
-                    self._cut()
+                if source is connection.far:
+                    connection.answered = True
+                else:
+                    connection.under_way = connection.answered
+                self._cut_if_due()
                 await sink.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         end.cancel()
 
-    def _cut(self) -> None:
-        for stream in self._streams:
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            stream.socket.close()
-        self._streams.clear()
+    def _cut_if_due(self) -> None:
+        due = self.cuts_to_come and self._forwarded >= self.cuts_to_come[0]
+        if due and all(connection.under_way for connection in self._connections):
+            self.cuts_to_come.pop(0)
+            for connection in self._connections:
+                connection.reset()
+            self._connections.clear()
