@@ -7,10 +7,10 @@ from typing import Protocol, final
 import trio
 
 from mqttcore.broker import Policy
-from trio_broker import tls
 from trio_broker.limits import ServerLimits
 from trio_broker.listeners import Address, Listener, join, network_of
-from trio_broker.transports import Pipe, StreamPipe, TcpPipe
+from trio_broker.tls_pipe import accept_tls
+from trio_broker.transports import Pipe, PipeStream, SocketPipe, StreamPipe, TcpPipe
 from trio_broker.websocket import accept_websocket
 
 WEBSOCKET_SLACK = 1_048_576
@@ -86,25 +86,25 @@ class SocketEntrance:
     async def open(self, nursery: trio.Nursery, limits: ServerLimits) -> tuple[Pipe, tuple[bytes, ...]]:
         sock, listener = self._sock, self._listener
         sock.setblocking(False)
-        if listener.tls is None and not listener.websocket:
-            return TcpPipe(sock), ()
-        stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        tcp = TcpPipe(sock)
+        pipe: SocketPipe = tcp
         certificates: tuple[bytes, ...] = ()
         if listener.tls is not None:
-            stream, certificates = await tls.handshake(
-                stream, listener.tls, timeout=limits.tls_handshake_timeout, linger=limits.linger_timeout
+            pipe = secure = await accept_tls(
+                tcp, listener.tls, timeout=limits.tls_handshake_timeout, linger=limits.linger_timeout
             )
+            certificates = secure.presented_chain()
         if not listener.websocket:
-            return StreamPipe(stream), certificates
-        pipe = await accept_websocket(
+            return pipe, certificates
+        messages = await accept_websocket(
             nursery,
-            stream,
+            PipeStream(pipe),
             timeout=limits.websocket_handshake_timeout,
             linger=limits.linger_timeout,
             maximum_early_message=listener.policy.limits.maximum_connect_size + WEBSOCKET_SLACK,
             maximum_message=listener.policy.limits.maximum_packet_size + WEBSOCKET_SLACK,
         )
-        return pipe, certificates
+        return messages, certificates
 
     def policy(self) -> Policy | None:
         # A reload may have closed the port meanwhile, or made it one for another protocol.

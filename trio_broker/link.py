@@ -1,6 +1,7 @@
 """One connection: bytes to the broker, bytes from the broker, and a last word that reaches its reader."""
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -8,7 +9,8 @@ import trio
 from mqttcore.auth import Failed
 from mqttcore.broker import Link, Perform
 from trio_broker.errors import TransportError
-from trio_broker.transports import GONE, Pipe, TcpPipe
+from trio_broker.tls_pipe import TlsPipe
+from trio_broker.transports import GONE, Pipe, SocketPipe, TcpPipe
 
 if TYPE_CHECKING:
     from trio_broker.server import Server
@@ -27,7 +29,7 @@ class Wire:
         "_over",
         "_server",
         "_sleeper",
-        "_tcp",
+        "_socket",
         "_watched",
         "closing",
         "link",
@@ -46,15 +48,15 @@ class Wire:
         self._finished = False  # whether there is nothing more to be read
         self.link = link
         self.pipe = pipe
-        self._tcp = pipe if isinstance(pipe, TcpPipe) else None
+        self._socket: SocketPipe | None = pipe if isinstance(pipe, TcpPipe | TlsPipe) else None
         self.closing = False
 
     async def read(self) -> None:
         """Feed the broker until the peer has finished; from `close` on, read and discard."""
-        polled = self._tcp is not None and self._server.poller.available
+        polled = self._socket if self._server.poller.available else None
         try:
             while not self._finished:
-                await (self._be_read() if polled else self._read())
+                await (self._read() if polled is None or polled.ready else self._be_read())
                 while self.link.paused and not self.closing:
                     await self._sleep()
         except GONE:
@@ -92,7 +94,7 @@ class Wire:
 
     def _read_now(self, now: float) -> int:
         """Feed the broker what there is. The server dispatches what comes of it, and of other connections' bytes."""
-        pipe = self._tcp
+        pipe = self._socket
         assert pipe is not None
         link = self.link
         data: bytes | None = b""
@@ -102,6 +104,8 @@ class Wire:
                 self._server.broker.receive(link, data, now)
         except OSError:
             pass
+        except TransportError as error:
+            self._server.transport_failed(link, error)
         except Exception as error:
             self._server.failed(link, error)
         if data is None:
@@ -119,8 +123,8 @@ class Wire:
             self._server.poller.forget(self._descriptor())
 
     def _descriptor(self) -> int:
-        assert self._tcp is not None
-        return self._tcp.fileno()
+        assert self._socket is not None
+        return self._socket.fileno()
 
     def _sleep(self) -> Awaitable[None]:
         """Wait for `_rouse`. It is what an Event does, which would cost each idle connection 0.8 KiB."""
@@ -140,18 +144,22 @@ class Wire:
         """Send what the broker has for this peer, without waiting; the rest is a task's."""
         if self._draining or self._over:
             return
+        try:
+            if not self._send(now):
+                self._draining = True
+                self._nursery.start_soon(self._drain)
+        except GONE:
+            self._mute()
+
+    def _send(self, now: float) -> bool:
+        """Send what the broker has; whether all of it has gone."""
         take = self._server.broker.take_output
         send_now = self.pipe.send_now
         link = self.link
-        try:
-            while data := take(link, now):
-                sent = send_now(data)
-                if sent < len(data):
-                    self._draining = True
-                    self._nursery.start_soon(self._drain, data[sent:] if sent else data)
-                    return
-        except GONE:
-            self._mute()
+        while data := take(link, now):
+            if not send_now(data):
+                return False
+        return True
 
     def wake(self) -> None:
         """Go on reading if the link is no longer paused."""
@@ -170,12 +178,14 @@ class Wire:
     def close(self, expected: bool) -> None:
         """End the connection when the peer has read what it was sent last, or has had its time for that.
 
-        One that has taken its leave itself, as `expected` says, need not be waited for where only TCP is to be closed.
+        One that has taken its leave itself, as `expected` says, need not be waited for where it is a socket's.
         """
         if self.closing or self._over:
             return
         self.closing = True
-        if expected and not self._draining and self._tcp is not None:
+        if expected and not self._draining and self._socket is not None:
+            with suppress(*GONE):
+                self._socket.part()
             self.abort()
             return
         self.wake()
@@ -189,11 +199,12 @@ class Wire:
         if not self._over:
             self._nursery.start_soon(self._perform, perform)
 
-    async def _drain(self, data: bytes) -> None:
+    async def _drain(self) -> None:
         try:
-            while data:
-                await self.pipe.send(data, self._server.limits.stall_timeout)
-                data = self._server.broker.take_output(self.link, trio.current_time())
+            gone = False
+            while not gone:
+                await self.pipe.drain(self._server.limits.stall_timeout)
+                gone = self._send(trio.current_time())
                 self.wake()  # that the peer took none of its answers may be why nothing was read from it
         except GONE:
             self._mute()

@@ -1,12 +1,10 @@
-"""TLS on the server side: contexts from files, and handshakes that end in a reason, not in a silence."""
+"""TLS on the server side: contexts, from files and from memory. `tls_pipe` has what is done with them."""
 
 import ssl
 import tempfile
 from pathlib import Path
 
-import trio
-
-from trio_broker.errors import ConfigurationError, HandshakeError
+from trio_broker.errors import ConfigurationError
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -42,7 +40,7 @@ def load_certificate_files(context: ssl.SSLContext, certificate: Path, key: Path
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ConfigurationError(f"the TLS key {key} does not belong to the certificate {certificate}") from None
         raise ConfigurationError(
-            f"cannot use the TLS certificate {certificate} with the key {key}: {_reason(error)}"
+            f"cannot use the TLS certificate {certificate} with the key {key}: {reason(error)}"
         ) from None
 
 
@@ -83,59 +81,14 @@ def bare_context() -> ssl.SSLContext:
     # Not create_default_context: its stricter checks are for a client's view of a server.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # so that nothing but a handshake has to be read before it can be sent
     return context
 
 
-def _reason(error: BaseException | None) -> str:
+def reason(error: BaseException) -> str:
+    """In words, why TLS has failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the client certificate was refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
     return "the connection ended"
-
-
-async def handshake(
-    stream: trio.abc.Stream, context: ssl.SSLContext, *, timeout: float, linger: float
-) -> tuple["trio.SSLStream[trio.abc.Stream]", tuple[bytes, ...]]:
-    """The TLS stream over `stream`, and the certificates (DER) that the client presented, its own first.
-
-    Raises HandshakeError after `timeout` seconds, or when the client is refused; the alert that tells it why
-    has then up to `linger` seconds to reach it.
-    """
-    secure = trio.SSLStream(stream, context, server_side=True)
-    try:
-        with trio.fail_after(timeout):
-            await secure.do_handshake()
-    except trio.TooSlowError:
-        raise HandshakeError(f"no TLS handshake within {timeout:g} seconds") from None
-    except trio.BrokenResourceError as error:
-        with trio.move_on_after(linger):
-            await _send_alert(secure)
-        raise HandshakeError(f"TLS handshake failed: {_reason(error.__cause__)}") from None
-    return secure, _presented_chain(secure)
-
-
-async def _send_alert(secure: "trio.SSLStream[trio.abc.Stream]") -> None:
-    # trio leaves the alert in its buffer, and the client would wait for it until its own time-out.
-    alert = secure._outgoing.read()
-    stream = secure.transport_stream
-    try:
-        if alert:
-            await stream.send_all(alert)
-            if isinstance(stream, trio.abc.HalfCloseableStream):
-                await stream.send_eof()
-            while await stream.receive_some():  # else what is unread would turn the alert into a reset
-                pass
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        pass
-
-
-def _presented_chain(secure: "trio.SSLStream[trio.abc.Stream]") -> tuple[bytes, ...]:
-    own = secure.getpeercert(True)
-    if own is None:
-        return ()
-    public = getattr(secure._ssl_object, "get_unverified_chain", None)
-    if public is not None:  # Python 3.13
-        return tuple(public())
-    chain = secure._ssl_object._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
-    return tuple(ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in chain)

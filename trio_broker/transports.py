@@ -1,8 +1,11 @@
-"""What a link runs over, behind one small interface: TCP, a Trio stream (TLS, memory), or `websocket`."""
+"""What a link runs over, behind one small interface: TCP, a Trio stream, or what `tls_pipe` and `websocket` have."""
 
 import array
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from math import inf
 from typing import Protocol, final
 
 import trio
@@ -17,7 +20,7 @@ if sys.platform != "win32":
 READ_SIZE = 65_536
 """Bytes that one connection feeds to the broker before others have their turn."""
 CHUNK_SIZE = 16_384
-"""Bytes that a stream must take within the stall time; one TLS record."""
+"""Bytes that a stream must take within the stall time."""
 
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ConnectionClosed)
 """What reading from or writing to a connection that has ended raises, over any transport."""
@@ -29,17 +32,37 @@ class Pipe(Protocol):
     async def receive(self) -> bytes:
         """What has arrived, up to READ_SIZE bytes; b"" when the peer has finished. Others get a turn."""
 
-    def send_now(self, data: bytes) -> int:
-        """Send without waiting; how many bytes went. 0 where only `send` can."""
+    def send_now(self, data: bytes) -> bool:
+        """Send without waiting; whether all of it has gone. If not, the rest is kept: `drain` before sending more."""
 
-    async def send(self, data: bytes, stall_timeout: float) -> None:
-        """Send all of it; TransportError when nothing moves for `stall_timeout` seconds."""
+    async def drain(self, stall_timeout: float) -> None:
+        """Send what is kept; TransportError when nothing moves for `stall_timeout` seconds."""
 
     async def finish(self) -> None:
         """Nothing more will be sent; tell the peer, where the transport can, while it is still read from."""
 
     async def close(self) -> None:
         """Take leave of a peer that has had its last word; the socket is closed by whoever opened it."""
+
+
+class SocketPipe(Pipe, Protocol):
+    """One that a poller can read from: bytes over a socket of its own, which does not block."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether there may be something to receive that the socket does not tell of."""
+
+    def fileno(self) -> int:
+        """The socket's file descriptor."""
+
+    def receive_now(self) -> bytes | None:
+        """What has arrived, up to READ_SIZE bytes; b"" when the peer has finished, None if there is nothing yet.
+
+        Raises one of GONE, or TransportError.
+        """
+
+    def part(self) -> None:
+        """Take leave without waiting for anything; the socket is about to be closed."""
 
 
 @final
@@ -49,17 +72,18 @@ class TcpPipe:
     [MQTT-4.2.0-1]
     """
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_rest", "_sock")
+
+    ready = False
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._rest = b""
 
     def fileno(self) -> int:
-        """The socket's file descriptor."""
         return self._sock.fileno()
 
     def receive_now(self) -> bytes | None:
-        """What has arrived, up to READ_SIZE bytes; b"" when the peer has finished, None if there is nothing."""
         try:
             return self._sock.recv(READ_SIZE)
         except BlockingIOError:
@@ -71,23 +95,38 @@ class TcpPipe:
             if (data := self.receive_now()) is not None:
                 return data
 
-    def send_now(self, data: bytes) -> int:
-        try:
-            return self._sock.send(data)
-        except BlockingIOError:
-            return 0
+    def send_now(self, data: bytes) -> bool:
+        sent = self._send(data)
+        if sent == len(data):
+            return True
+        self._rest = data[sent:]
+        return False
 
-    async def send(self, data: bytes, stall_timeout: float) -> None:
-        view = memoryview(data)
+    async def drain(self, stall_timeout: float) -> None:
+        view = memoryview(self._rest)
+        self._rest = b""
         while view:
             await self._writable(stall_timeout)
-            view = view[self.send_now(view) :]  # type: ignore[arg-type]
+            view = view[self._send(view) :]
 
     async def finish(self) -> None:
         self._sock.shutdown(socket.SHUT_WR)
 
     async def close(self) -> None:
         pass
+
+    def part(self) -> None:
+        pass
+
+    def hear_no_more(self) -> None:
+        """Let what is yet to be received end here."""
+        self._sock.shutdown(socket.SHUT_RD)
+
+    def _send(self, data: bytes | memoryview) -> int:
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
 
     async def _writable(self, stall_timeout: float) -> None:
         # The kernel reports room when a third of its buffer is free; a slow reader may need long for that and
@@ -113,21 +152,24 @@ class TcpPipe:
 
 @final
 class StreamPipe:
-    """Any Trio stream: TLS, or memory in a test."""
+    """Any Trio stream, as a pipe."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_rest", "_stream")
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._rest = b""
 
     async def receive(self) -> bytes:
         return bytes(await self._stream.receive_some(READ_SIZE))
 
-    def send_now(self, data: bytes) -> int:
-        return 0
+    def send_now(self, data: bytes) -> bool:
+        self._rest = data
+        return False
 
-    async def send(self, data: bytes, stall_timeout: float) -> None:
-        view = memoryview(data)
+    async def drain(self, stall_timeout: float) -> None:
+        view = memoryview(self._rest)
+        self._rest = b""
         for start in range(0, len(view), CHUNK_SIZE):
             with trio.move_on_after(stall_timeout) as scope:
                 await self._stream.send_all(view[start : start + CHUNK_SIZE])
@@ -141,6 +183,52 @@ class StreamPipe:
 
     async def close(self) -> None:
         await self._stream.aclose()
+
+
+@final
+class PipeStream(trio.abc.Stream):
+    """A pipe that is read and written by one task each, as a Trio stream."""
+
+    def __init__(self, pipe: SocketPipe) -> None:
+        self._pipe = pipe
+        self._received = b""
+        self._closed = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        with self._errors():
+            if self._received:
+                await trio.lowlevel.checkpoint()
+            else:
+                self._received = await self._pipe.receive()
+        data, self._received = self._received[:max_bytes], b"" if max_bytes is None else self._received[max_bytes:]
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with self._errors():
+            await trio.lowlevel.checkpoint()
+            if not self._pipe.send_now(bytes(data)):
+                await self._pipe.drain(inf)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        with self._errors():
+            await trio.lowlevel.wait_writable(self._pipe.fileno())
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self._pipe.fileno())
+            with suppress(*GONE):
+                await self._pipe.finish()
+        await trio.lowlevel.checkpoint()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        if self._closed:
+            raise trio.ClosedResourceError
+        try:
+            yield
+        except (OSError, TransportError) as error:
+            raise trio.BrokenResourceError(str(error)) from error
 
 
 def stalled(seconds: float) -> TransportError:

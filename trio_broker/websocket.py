@@ -20,13 +20,14 @@ SUBPROTOCOL = "mqtt"
 class WebSocketPipe:
     """Binary WebSocket messages; packets may be split over them or joined in them in any way. [MQTT-6.0.0-2]"""
 
-    __slots__ = ("_linger", "_rest", "_socket", "_source", "_text")
+    __slots__ = ("_linger", "_rest", "_socket", "_source", "_text", "_unsent")
 
     def __init__(self, websocket: WebSocketConnection, source: "MeteredStream", linger: float) -> None:
         self._socket = websocket
         self._source = source
         self._linger = linger
         self._rest = b""
+        self._unsent = b""
         self._text = False  # whether there was a text message, behind what has been received
 
     async def receive(self) -> bytes:
@@ -71,10 +72,12 @@ class WebSocketPipe:
         self._source.when_asked = None
         return messages
 
-    def send_now(self, data: bytes) -> int:
-        return 0
+    def send_now(self, data: bytes) -> bool:
+        self._unsent = data
+        return False
 
-    async def send(self, data: bytes, stall_timeout: float) -> None:
+    async def drain(self, stall_timeout: float) -> None:
+        data, self._unsent = self._unsent, b""
         for start in range(0, len(data), CHUNK_SIZE):
             with trio.move_on_after(stall_timeout) as scope:
                 await self._socket.send_message(data[start : start + CHUNK_SIZE])
@@ -96,10 +99,9 @@ class WebSocketPipe:
 
     async def _explain(self, closed: ConnectionClosed) -> None:
         if closed.reason is not None and closed.reason.code == 1009:
-            # The library has sent that and reads no more; what is unread would turn it into a reset.
+            # The library has sent that, and what is unread would turn it into a reset.
             with trio.move_on_after(self._linger):
-                while await self._source.receive_some(READ_SIZE):
-                    pass
+                await self._source.drop_rest()
             raise TransportError("a WebSocket message is too large (1009)")
 
     def accept(self) -> None:
@@ -124,12 +126,19 @@ class MeteredStream(trio.abc.Stream):
         self.closed = trio.Event()
         self.asked = False
         self.when_asked: Callable[[], None] | None = None
+        self._answered: trio.Event | None = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self._answered is not None:
+            raise trio.ClosedResourceError  # `drop_rest` reads now
         self.asked = True
         if self.when_asked is not None:
             self.when_asked()
-        data = bytes(await self._stream.receive_some(max_bytes))
+        try:
+            data = bytes(await self._stream.receive_some(max_bytes))
+        finally:
+            if self._answered is not None:
+                self._answered.set()
         self.asked = False
         if not data:
             self.closed.set()
@@ -138,6 +147,14 @@ class MeteredStream(trio.abc.Stream):
             if self.unread > self.budget:
                 raise trio.BrokenResourceError("a WebSocket message before CONNECT is too large")
         return data
+
+    async def drop_rest(self) -> None:
+        """Read to the end instead of the library, which asks once more when it has given the connection up."""
+        self._answered = trio.Event()
+        if self.asked:
+            await self._answered.wait()
+        while await self._stream.receive_some(READ_SIZE):
+            pass
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)

@@ -1,6 +1,7 @@
 """Ports that ask for a client certificate: real handshakes, and what is then made of the chain."""
 
 import datetime as dt
+import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from mqttcore.authenticators.x509 import trust_anchors, x509
 from tests.mqttcore.authenticators.certificates import AUTHORITY, FOR_SERVERS, Identity, issue, version_1
 from trio_broker.client_certificates import request_client_certificates
 from trio_broker.errors import HandshakeError
-from trio_broker.tls import handshake, server_context
+from trio_broker.tls import server_context
+from trio_broker.tls_pipe import accept_tls
+from trio_broker.transports import TcpPipe
 
 TODAY = dt.datetime.now(dt.UTC)
 YEAR = dt.timedelta(days=365)
@@ -73,15 +76,16 @@ async def meet(server: ssl.SSLContext, client: ssl.SSLContext) -> Outcome:
     async def serve() -> None:
         nonlocal chain, error
         stream = await listener.accept()
-        try:
-            secure, chain = await handshake(stream, server, timeout=30, linger=30)
-        except HandshakeError as failure:
-            error = str(failure)
-            await stream.aclose()
-        else:
-            await secure.send_all(b"!")
-            assert await secure.receive_some() == b"?"
-            await trio.aclose_forcefully(secure)
+        with socket.socket(fileno=stream.socket.detach()) as sock:
+            sock.setblocking(False)
+            try:
+                pipe = await accept_tls(TcpPipe(sock), server, timeout=30, linger=30)
+            except HandshakeError as failure:
+                error = str(failure)
+            else:
+                chain = pipe.presented_chain()
+                assert pipe.send_now(b"!")
+                assert await pipe.receive() == b"?"
 
     async with listener, trio.open_nursery() as nursery:
         with trio.fail_after(60):

@@ -25,6 +25,7 @@ from mqttcore.packets import ConnAck, Connect, Disconnect, PingReq, Publish, Sub
 from tests.trio_broker.conftest import Certificates
 from tests.trio_broker.support import Peer, Running, listen, running, until
 from trio_broker import Listener, ServerLimits, server_context
+from trio_broker.entrances import WEBSOCKET_SLACK
 from trio_broker.errors import HandshakeError, TransportError
 from trio_broker.transports import GONE
 from trio_broker.websocket import MESSAGES_PER_TURN, accept_websocket
@@ -314,19 +315,20 @@ async def test_before_connect_only_small_messages_are_held() -> None:
             await until(lambda: not run.server.open_links)
 
 
-async def send_until_closed(stream: MessageStream) -> None:
-    await stream.send_all(bytes(2_000_000))
+async def send_until_closed(stream: MessageStream, size: int) -> None:
+    await stream.send_all(bytes(size))
     await stream.receive_some()
 
 
-async def test_a_message_larger_than_a_packet_may_be_is_refused() -> None:
+@pytest.mark.parametrize("size", [1000 + WEBSOCKET_SLACK + 1, 2_000_000])
+async def test_a_message_larger_than_a_packet_may_be_is_refused(size: int) -> None:
     listener = listen(websocket=True, policy=Policy(limits=Limits(maximum_packet_size=1000)))
     with trio.fail_after(30):
         async with running(listener) as run, dial_websocket(run, listener) as stream:
             peer = Peer(stream)
             assert isinstance(await peer.connect("a"), ConnAck)
             with pytest.raises(ConnectionClosed) as caught:
-                await send_until_closed(stream)
+                await send_until_closed(stream, size)
             assert caught.value.reason is not None
             assert caught.value.reason.code == 1009
             run.dialled[0].socket.close()
