@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from fuzz import material
 from fuzz.places import ROOT, WORK
 from fuzz.targets import NAMES
-from fuzz.targets.websocket import EARLY, LARGEST
 from mqttcore.codec import encode, frame
 from mqttcore.codes import V5, V311
 from mqttcore.packets import ConnAck, Connect, PubAck, Publish, SubAck
@@ -193,14 +192,12 @@ def of_certificates() -> Iterator[bytes]:
 
 
 def of_websocket() -> Iterator[bytes]:
-    """Frames behind a handshake, one that a client must not send among them; messages as long as may be, and longer."""
+    """Frames behind a handshake, one that a client must not send among them, and a long one."""
     for head in (b"\x82\x81", b"\x81\x81", b"\x02\x81", b"\x88\x82", b"\x82\x01", b"\xf2\x81", b"\x82\xfe\xff\xff"):
-        yield b"\1\0\1" + head + b"\0\0\0\0" + b"x" * 20
-    for accepted, most in enumerate((EARLY, LARGEST)):
-        for length in (most, most + 1):
-            yield b"\1\0" + bytes((accepted,)) + b"\x82\xfe" + length.to_bytes(2, "big") + b"\0\0\0\0" + b"x" * length
+        yield b"\1\0" + head + b"\0\0\0\0" + b"x" * 20
+    yield b"\1\0\x82\xfe\x10\0\0\0\0\0" + b"x" * 4096
     yield from (b"\2" + each for each in blobs())
-    yield b"\0\0\0GET /mqtt HTTP/1.1\r\nHost: broker\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    yield b"\0\0GET /mqtt HTTP/1.1\r\nHost: broker\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
 SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {

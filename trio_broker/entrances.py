@@ -10,11 +10,8 @@ from mqttcore.broker import Policy
 from trio_broker.limits import ServerLimits
 from trio_broker.listeners import Address, Listener, join, network_of
 from trio_broker.tls_pipe import accept_tls
-from trio_broker.transports import Pipe, PipeStream, SocketPipe, StreamPipe, TcpPipe
+from trio_broker.transports import Pipe, SocketPipe, StreamPipe, TcpPipe
 from trio_broker.websocket import accept_websocket
-
-WEBSOCKET_SLACK = 1_048_576
-"""Bytes by which a WebSocket message may exceed the largest packet, for other packets joined to it."""
 
 
 class Entrance(Protocol):
@@ -23,7 +20,7 @@ class Entrance(Protocol):
     name: str
     peer: str
 
-    async def open(self, nursery: trio.Nursery, limits: ServerLimits) -> tuple[Pipe, tuple[bytes, ...]]:
+    async def open(self, limits: ServerLimits) -> tuple[Pipe, tuple[bytes, ...]]:
         """Do its handshakes; its pipe, and the certificates (DER) that the client has presented."""
 
     def policy(self) -> Policy | None:
@@ -83,7 +80,7 @@ class SocketEntrance:
         self.peer = join(address)
         guests.enter(listener, self._network)
 
-    async def open(self, nursery: trio.Nursery, limits: ServerLimits) -> tuple[Pipe, tuple[bytes, ...]]:
+    async def open(self, limits: ServerLimits) -> tuple[Pipe, tuple[bytes, ...]]:
         sock, listener = self._sock, self._listener
         sock.setblocking(False)
         tcp = TcpPipe(sock)
@@ -94,17 +91,11 @@ class SocketEntrance:
                 tcp, listener.tls, timeout=limits.tls_handshake_timeout, linger=limits.linger_timeout
             )
             certificates = secure.presented_chain()
-        if not listener.websocket:
-            return pipe, certificates
-        messages = await accept_websocket(
-            nursery,
-            PipeStream(pipe),
-            timeout=limits.websocket_handshake_timeout,
-            linger=limits.linger_timeout,
-            maximum_early_message=listener.policy.limits.maximum_connect_size + WEBSOCKET_SLACK,
-            maximum_message=listener.policy.limits.maximum_packet_size + WEBSOCKET_SLACK,
-        )
-        return messages, certificates
+        if listener.websocket:
+            pipe = await accept_websocket(
+                pipe, timeout=limits.websocket_handshake_timeout, linger=limits.linger_timeout
+            )
+        return pipe, certificates
 
     def policy(self) -> Policy | None:
         # A reload may have closed the port meanwhile, or made it one for another protocol.
@@ -131,7 +122,7 @@ class StreamEntrance:
         self.name = name
         self.peer = peer
 
-    async def open(self, nursery: trio.Nursery, limits: ServerLimits) -> tuple[Pipe, tuple[bytes, ...]]:
+    async def open(self, limits: ServerLimits) -> tuple[Pipe, tuple[bytes, ...]]:
         return StreamPipe(self._stream), self._certificates
 
     def policy(self) -> Policy | None:

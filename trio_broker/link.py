@@ -1,7 +1,6 @@
 """One connection: bytes to the broker, bytes from the broker, and a last word that reaches its reader."""
 
 from collections.abc import Awaitable
-from contextlib import suppress
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -11,6 +10,7 @@ from mqttcore.broker import Link, Perform
 from trio_broker.errors import TransportError
 from trio_broker.tls_pipe import TlsPipe
 from trio_broker.transports import GONE, Pipe, SocketPipe, TcpPipe
+from trio_broker.websocket import WebSocketPipe
 
 if TYPE_CHECKING:
     from trio_broker.server import Server
@@ -48,7 +48,7 @@ class Wire:
         self._finished = False  # whether there is nothing more to be read
         self.link = link
         self.pipe = pipe
-        self._socket: SocketPipe | None = pipe if isinstance(pipe, TcpPipe | TlsPipe) else None
+        self._socket: SocketPipe | None = pipe if isinstance(pipe, TcpPipe | TlsPipe | WebSocketPipe) else None
         self.closing = False
 
     async def read(self) -> None:
@@ -108,14 +108,12 @@ class Wire:
             self._server.transport_failed(link, error)
         except Exception as error:
             self._server.failed(link, error)
-        if data is None:
-            return 0
-        if not data:
+        if data is not None and not data:
             self._finished = True
-        if self._watched and (self._finished or (link.paused and not self.closing)):
+        if self._watched and (self._finished or pipe.ready or (link.paused and not self.closing)):
             self._unwatch()
             self._rouse()
-        return len(data)
+        return len(data) if data else 0
 
     def _unwatch(self) -> None:
         if self._watched:
@@ -178,14 +176,12 @@ class Wire:
     def close(self, expected: bool) -> None:
         """End the connection when the peer has read what it was sent last, or has had its time for that.
 
-        One that has taken its leave itself, as `expected` says, need not be waited for where it is a socket's.
+        One that has taken its leave itself, as `expected` says, need not be waited for, unless over WebSocket.
         """
         if self.closing or self._over:
             return
         self.closing = True
-        if expected and not self._draining and self._socket is not None:
-            with suppress(*GONE):
-                self._socket.part()
+        if expected and not self._draining and self._parts():
             self.abort()
             return
         self.wake()
@@ -193,6 +189,12 @@ class Wire:
         if not self._draining:
             self._drained.set()
         self._nursery.start_soon(self._last_word, self._eof, self._drained)
+
+    def _parts(self) -> bool:
+        try:
+            return self._socket is not None and self._socket.part()
+        except GONE:
+            return True
 
     def start(self, perform: Perform) -> None:
         """Do what an authenticator asks for, in a task that ends with the connection."""

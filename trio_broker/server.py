@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from mqttcore.auth import Effect, Failed, Reply
 from mqttcore.broker import Broker, Flush, Link, Perform, Policy, Report, Transport
-from mqttcore.broker.reports import Connected, Event
+from mqttcore.broker.reports import Event
 from trio_broker.entrances import Entrance, Guests, SocketEntrance, StreamEntrance
 from trio_broker.errors import HandshakeError, TransportError
 from trio_broker.limits import ServerLimits
@@ -21,7 +21,6 @@ from trio_broker.logs import EventLog, make_logger
 from trio_broker.poller import Poller
 from trio_broker.reports import write_report
 from trio_broker.transports import GONE
-from trio_broker.websocket import WebSocketPipe
 
 TASK = "connection"
 """What Trio calls the task of a connection, each the same string."""
@@ -86,8 +85,6 @@ class Server:
         self.perform = perform
         self.log = EventLog(logger or make_logger(), self.limits)
         self._wires: dict[Link, Wire] = {}
-        # WebSockets whose client has not been accepted; they may hold smaller messages.
-        self._unaccepted: dict[Transport, WebSocketPipe] = {}
         self._listeners: set[Listener] = set()
         self._nursery: trio.Nursery | None = None
         self.poller = Poller()
@@ -247,10 +244,6 @@ class Server:
         )
 
     def _report(self, event: Event) -> None:
-        if self._unaccepted and isinstance(event, Connected):
-            pipe = self._unaccepted.pop(event.transport, None)
-            if pipe is not None:
-                pipe.accept()
         try:
             write_report(self.log, event)
             if self._on_report is not None:
@@ -324,14 +317,12 @@ class Server:
         link: Link | None = None
         try:
             async with trio.open_nursery() as nursery:
-                pipe, certificates = await entrance.open(nursery, self.limits)
+                pipe, certificates = await entrance.open(self.limits)
                 policy = entrance.policy()
                 if self._stopping.is_set() or policy is None:
                     nursery.cancel_scope.cancel()
                     return
                 transport = Transport(peer=entrance.peer, name=entrance.name, certificates=certificates)
-                if isinstance(pipe, WebSocketPipe):
-                    self._unaccepted[transport] = pipe
                 link = self.broker.open(trio.current_time(), transport, policy)
                 wire = self._wires[link] = Wire(self, link, pipe, nursery)
                 self._set_alarm()
@@ -350,8 +341,6 @@ class Server:
 
     def _forget(self, link: Link) -> None:
         del self._wires[link]
-        if self._unaccepted:
-            self._unaccepted.pop(link.transport, None)
         if not link.closed:
             try:
                 self.broker.lost(link, trio.current_time())

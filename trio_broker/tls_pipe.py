@@ -13,7 +13,7 @@ import trio
 
 from trio_broker.errors import HandshakeError, TransportError
 from trio_broker.tls import reason
-from trio_broker.transports import GONE, TcpPipe
+from trio_broker.transports import GONE, TcpPipe, see_off
 
 RECORD_SIZE = 16_384
 """Bytes in a record of TLS, at most. (RFC 8446, section 5.1)"""
@@ -36,7 +36,7 @@ class TlsPipe:
 
     @property
     def ready(self) -> bool:
-        return self._incoming.pending > 0
+        return self._ended or self._incoming.pending > 0
 
     def fileno(self) -> int:
         return self._tcp.fileno()
@@ -60,9 +60,7 @@ class TlsPipe:
         with suppress(*GONE):
             if self._outgoing.pending:
                 await self._flush()
-                await self._tcp.finish()
-                while await self._tcp.receive():  # else what is unread would turn the alert into a reset
-                    pass
+                await see_off(self._tcp)
 
     def presented_chain(self) -> tuple[bytes, ...]:
         """The certificates (DER) that the client has presented, its own first."""
@@ -79,7 +77,7 @@ class TlsPipe:
         if self._ended:
             return b""
         data = self._tcp.receive_now()
-        if self._parted or (data is None and not self.ready):
+        if self._parted or (data is None and not self._incoming.pending):
             return data
         if data:
             self._incoming.write(data)
@@ -109,11 +107,12 @@ class TlsPipe:
     async def close(self) -> None:
         pass
 
-    def part(self) -> None:
+    def part(self) -> bool:
         self._parted = True
         with suppress(ssl.SSLError):  # that the peer has not parted yet
             self._secure.unwrap()
         self._tcp.send_now(self._outgoing.read())
+        return True
 
     def _decrypt(self) -> bytes | None:
         """What is in the records that are complete; b"" if there is nothing and the peer has finished, else None."""
@@ -121,9 +120,7 @@ class TlsPipe:
         try:
             while self._incoming.pending and not self._ended:
                 pieces.append(self._secure.read(RECORD_SIZE))
-                if not pieces[-1]:
-                    self._ended = True
-                    self._tcp.hear_no_more()  # the poller is to come once more
+                self._ended = not pieces[-1]
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:

@@ -3,13 +3,9 @@
 import array
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from math import inf
 from typing import Protocol, final
 
 import trio
-from trio_websocket import ConnectionClosed
 
 from trio_broker.errors import TransportError
 
@@ -22,7 +18,7 @@ READ_SIZE = 65_536
 CHUNK_SIZE = 16_384
 """Bytes that a stream must take within the stall time."""
 
-GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ConnectionClosed)
+GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 """What reading from or writing to a connection that has ended raises, over any transport."""
 
 
@@ -61,8 +57,8 @@ class SocketPipe(Pipe, Protocol):
         Raises one of GONE, or TransportError.
         """
 
-    def part(self) -> None:
-        """Take leave without waiting for anything; the socket is about to be closed."""
+    def part(self) -> bool:
+        """Take leave of a peer that has done so without waiting for it, where that may be; whether it is."""
 
 
 @final
@@ -115,12 +111,8 @@ class TcpPipe:
     async def close(self) -> None:
         pass
 
-    def part(self) -> None:
-        pass
-
-    def hear_no_more(self) -> None:
-        """Let what is yet to be received end here."""
-        self._sock.shutdown(socket.SHUT_RD)
+    def part(self) -> bool:
+        return True
 
     def _send(self, data: bytes | memoryview) -> int:
         try:
@@ -185,50 +177,14 @@ class StreamPipe:
         await self._stream.aclose()
 
 
-@final
-class PipeStream(trio.abc.Stream):
-    """A pipe that is read and written by one task each, as a Trio stream."""
+async def see_off(pipe: SocketPipe) -> None:
+    """Say that nothing more will be sent, and wait until the peer has read all and gone.
 
-    def __init__(self, pipe: SocketPipe) -> None:
-        self._pipe = pipe
-        self._received = b""
-        self._closed = False
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        with self._errors():
-            if self._received:
-                await trio.lowlevel.checkpoint()
-            else:
-                self._received = await self._pipe.receive()
-        data, self._received = self._received[:max_bytes], b"" if max_bytes is None else self._received[max_bytes:]
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        with self._errors():
-            await trio.lowlevel.checkpoint()
-            if not self._pipe.send_now(bytes(data)):
-                await self._pipe.drain(inf)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        with self._errors():
-            await trio.lowlevel.wait_writable(self._pipe.fileno())
-
-    async def aclose(self) -> None:
-        if not self._closed:
-            self._closed = True
-            trio.lowlevel.notify_closing(self._pipe.fileno())
-            with suppress(*GONE):
-                await self._pipe.finish()
-        await trio.lowlevel.checkpoint()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        if self._closed:
-            raise trio.ClosedResourceError
-        try:
-            yield
-        except (OSError, TransportError) as error:
-            raise trio.BrokenResourceError(str(error)) from error
+    What is unread would turn what it has been told into a reset.
+    """
+    await pipe.finish()
+    while await pipe.receive():
+        pass
 
 
 def stalled(seconds: float) -> TransportError:

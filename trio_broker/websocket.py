@@ -1,225 +1,222 @@
-"""WebSocket: the handshake, and messages in both directions as a pipe of bytes."""
+"""WebSocket on the server side: the handshake, and bytes in both directions.
 
-from collections.abc import Callable
+wsproto is given what has been received, and gives what is to be sent, so that nothing in here waits but for what
+it runs over: what comes in messages is read by the poller as what comes without them.
+"""
+
 from contextlib import suppress
+from itertools import islice
+from math import inf
 from typing import final
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
-from wsproto.utilities import LocalProtocolError
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    RejectConnection,
+    RejectData,
+    Request,
+    TextMessage,
+)
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import RemoteProtocolError
 
 from trio_broker.errors import HandshakeError, TransportError
-from trio_broker.transports import CHUNK_SIZE, GONE, READ_SIZE, stalled
+from trio_broker.transports import GONE, SocketPipe, see_off
 
-MESSAGES_PER_TURN = 64
-"""WebSocket messages that one connection feeds to the broker at once."""
+FRAMES_PER_TURN = 256
+"""Frames of one connection that are looked at before others have their turn."""
+MESSAGE_SIZE = 65_536
+"""Bytes of a message that we send, at most: a client may bound what it takes."""
 SUBPROTOCOL = "mqtt"
+NO_HANDSHAKE = "not a WebSocket handshake"
 
 
 @final
 class WebSocketPipe:
-    """Binary WebSocket messages; packets may be split over them or joined in them in any way. [MQTT-6.0.0-2]"""
+    """The bytes of binary messages; packets may be split over them or joined in them in any way. [MQTT-6.0.0-2]
 
-    __slots__ = ("_linger", "_rest", "_socket", "_source", "_text", "_unsent")
+    They are handed on as they come, not when their message is complete, so nothing is held that MQTT does not bound.
+    """
 
-    def __init__(self, websocket: WebSocketConnection, source: "MeteredStream", linger: float) -> None:
+    __slots__ = ("_answer", "_behind", "_ended", "_failure", "_linger", "_more", "_parted", "_pipe", "_rest", "_socket")
+
+    def __init__(self, pipe: SocketPipe, websocket: WSConnection, linger: float) -> None:
+        """`linger`: seconds in which a client that has broken the rules may read which."""
+        self._pipe = pipe
         self._socket = websocket
-        self._source = source
         self._linger = linger
-        self._rest = b""
-        self._unsent = b""
-        self._text = False  # whether there was a text message, behind what has been received
+        self._more = False  # whether there may be frames left in what has been received
+        self._ended = False  # whether the peer has sent a Close frame
+        self._failure: str | None = None  # what else the peer has done that nothing may follow
+        self._parted = False  # whether we have sent a Close frame
+        self._behind = False  # whether the pipe below has something to drain
+        self._answer = b""  # what is to be sent when it has,
+        self._rest = b""  # and then
+
+    @property
+    def ready(self) -> bool:
+        return self._more or self._ended or self._failure is not None or self._pipe.ready
+
+    def fileno(self) -> int:
+        return self._pipe.fileno()
+
+    def receive_now(self) -> bytes | None:
+        if self._more:
+            return self._next_messages()
+        if self._ended:
+            return b""
+        return None if self._failure else self._messages(self._pipe.receive_now())
 
     async def receive(self) -> bytes:
-        if self._rest:
-            await trio.lowlevel.checkpoint()
-        while not self._rest:
-            try:
-                self._rest = b"".join(await self._receive_messages())
-            except ConnectionClosed as closed:
-                await self._explain(closed)
-                raise
-            if self._text and not self._rest:
-                with trio.move_on_after(self._linger):
-                    await self._take_leave(1003, "MQTT needs binary messages")
-                # [MQTT-6.0.0-1]
-                raise TransportError("a WebSocket text message; MQTT needs binary ones")
-        data, self._rest = self._rest[:READ_SIZE], self._rest[READ_SIZE:]
-        return data
-
-    async def _receive_messages(self) -> list[bytes]:
-        """At least one, and what else has arrived: most clients send each packet in a message of its own."""
-        messages: list[bytes] = []
-        size = 0
-        with trio.CancelScope() as scope:
-            while not self._text and size < READ_SIZE and len(messages) < MESSAGES_PER_TURN:
-                try:
-                    message = await self._socket.get_message()
-                except ConnectionClosed:
-                    if not messages:
-                        raise
-                    break
-                if isinstance(message, str):
-                    self._text = True
-                    break
-                self._source.unread = 0
-                messages.append(message)
-                size += len(message)
-                # The library hands over one message at a time, and asks for more bytes when it has handed over all.
-                if self._source.asked:
-                    break
-                self._source.when_asked = scope.cancel
-        self._source.when_asked = None
-        return messages
+        while self._failure is None:
+            if self._more or self._ended:
+                await trio.lowlevel.checkpoint()
+                data = self.receive_now()
+            else:
+                data = self._messages(await self._pipe.receive())
+            if data is not None:
+                return data
+        if not self._behind:  # else it does not read anyway
+            with trio.move_on_after(self._linger), suppress(*GONE):
+                await see_off(self._pipe)
+        raise TransportError(self._failure)
 
     def send_now(self, data: bytes) -> bool:
-        self._unsent = data
-        return False
+        if self._parted:
+            raise trio.BrokenResourceError
+        send = self._socket.send
+        if len(data) <= MESSAGE_SIZE:
+            return self._send(send(BytesMessage(data)))
+        pieces = [data[start : start + MESSAGE_SIZE] for start in range(0, len(data), MESSAGE_SIZE)]
+        return self._send(b"".join([send(BytesMessage(piece)) for piece in pieces]))
 
     async def drain(self, stall_timeout: float) -> None:
-        data, self._unsent = self._unsent, b""
-        for start in range(0, len(data), CHUNK_SIZE):
-            with trio.move_on_after(stall_timeout) as scope:
-                await self._socket.send_message(data[start : start + CHUNK_SIZE])
-            if scope.cancelled_caught:
-                raise stalled(stall_timeout)
+        while self._behind:
+            await self._pipe.drain(stall_timeout)
+            self._behind = False
+            frames, self._answer, self._rest = self._answer + self._rest, b"", b""
+            if frames:
+                self._send(frames)
 
     async def finish(self) -> None:
-        await self._take_leave(1000, None)
+        self._part_with(CloseReason.NORMAL_CLOSURE)
+        await self.drain(inf)
+        await self._pipe.finish()
 
     async def close(self) -> None:
         pass
 
-    async def _take_leave(self, code: int, reason: str | None) -> None:
-        """Send a Close frame; return when the peer has answered it, or is gone."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._source.cancel_when_closed, nursery.cancel_scope)
-            await self._socket.aclose(code, reason)
-            nursery.cancel_scope.cancel()
+    def part(self) -> bool:
+        return False  # a Close frame is to be answered
 
-    async def _explain(self, closed: ConnectionClosed) -> None:
-        if closed.reason is not None and closed.reason.code == 1009:
-            # The library has sent that, and what is unread would turn it into a reset.
-            with trio.move_on_after(self._linger):
-                await self._source.drop_rest()
-            raise TransportError("a WebSocket message is too large (1009)")
+    def _messages(self, data: bytes | None) -> bytes | None:
+        """What is in the frames that these bytes go on with; b"" if the peer has finished, None if there is nothing."""
+        if not data or self._parted:
+            return data
+        self._socket.receive_data(data)
+        return self._next_messages()
 
-    def accept(self) -> None:
-        """The client has been accepted: messages may now be as large as the connection allows."""
-        self._source.budget = None
-
-
-@final
-class MeteredStream(trio.abc.Stream):
-    """A stream under a WebSocket that notices three things the library does not tell.
-
-    `budget` bounds the bytes of a message that is not complete, where the library's bound is for an
-    accepted client's largest packet. `closed` is set when the library gives the connection up, or the
-    peer has finished. `asked` says that the library waits for bytes, having handed over every message
-    of those it has; `when_asked` is called when that begins.
-    """
-
-    def __init__(self, stream: trio.abc.Stream, budget: int) -> None:
-        self._stream = stream
-        self.budget: int | None = budget
-        self.unread = 0
-        self.closed = trio.Event()
-        self.asked = False
-        self.when_asked: Callable[[], None] | None = None
-        self._answered: trio.Event | None = None
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if self._answered is not None:
-            raise trio.ClosedResourceError  # `drop_rest` reads now
-        self.asked = True
-        if self.when_asked is not None:
-            self.when_asked()
-        try:
-            data = bytes(await self._stream.receive_some(max_bytes))
-        finally:
-            if self._answered is not None:
-                self._answered.set()
-        self.asked = False
-        if not data:
-            self.closed.set()
-        if self.budget is not None:
-            self.unread += len(data)
-            if self.unread > self.budget:
-                raise trio.BrokenResourceError("a WebSocket message before CONNECT is too large")
-        return data
-
-    async def drop_rest(self) -> None:
-        """Read to the end instead of the library, which asks once more when it has given the connection up."""
-        self._answered = trio.Event()
-        if self.asked:
-            await self._answered.wait()
-        while await self._stream.receive_some(READ_SIZE):
-            pass
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        self.closed.set()
-        await self._stream.aclose()
-
-    async def cancel_when_closed(self, scope: trio.CancelScope) -> None:
-        """Wait for `closed`, and end what nothing more can come of."""
-        await self.closed.wait()
-        scope.cancel()
-
-
-async def accept_websocket(
-    nursery: trio.Nursery,
-    stream: trio.abc.Stream,
-    *,
-    timeout: float,
-    linger: float,
-    maximum_early_message: int,
-    maximum_message: int,
-) -> WebSocketPipe:
-    """Do the server's side of a WebSocket handshake; the library's reading task lives in `nursery`.
-
-    Sizes are bytes: of a message before and after the pipe's `accept`. Raises HandshakeError.
-    """
-    source = MeteredStream(stream, maximum_early_message)
-    accepted: WebSocketConnection | None = None
-    rejected = False
-
-    async def read(task_status: trio.TaskStatus[WebSocketRequest]) -> None:
-        try:
-            async with trio.open_nursery() as reading:
-                task_status.started(
-                    await wrap_server_stream(
-                        reading, source, 0, max_message_size=maximum_message, receive_buffer_size=READ_SIZE
-                    )
-                )
-        except* LocalProtocolError:  # what the library lets out when a Ping arrives behind our Close
-            with suppress(*GONE):
-                while await source.receive_some(READ_SIZE):
-                    pass
-
-    with trio.move_on_after(timeout) as scope:
-        async with trio.open_nursery() as watching:
-            watching.start_soon(source.cancel_when_closed, watching.cancel_scope)
-            try:
-                request: WebSocketRequest = await nursery.start(read)
-                if SUBPROTOCOL in request.proposed_subprotocols:
-                    accepted = await request.accept(subprotocol=SUBPROTOCOL)  # [MQTT-6.0.0-4]
+    def _next_messages(self) -> bytes | None:
+        pieces = []
+        frames = 0
+        for event in islice(self._socket.events(), FRAMES_PER_TURN):
+            frames += 1
+            if isinstance(event, BytesMessage):
+                pieces.append(event.data)
+            elif isinstance(event, Ping):
+                self._pong(event)
+            elif isinstance(event, TextMessage):
+                # [MQTT-6.0.0-1]
+                self._failure = "a WebSocket text message; MQTT needs binary ones"
+                self._part_with(CloseReason.UNSUPPORTED_DATA, "MQTT needs binary messages")
+                break
+            elif isinstance(event, CloseConnection):
+                # Either it is the peer's, or the library's word for a frame that there cannot be.
+                if self._socket.state is ConnectionState.REMOTE_CLOSING:
+                    self._ended = True
                 else:
-                    rejected = True  # [MQTT-6.0.0-3]
-                    await request.reject(400, body=b"MQTT needs the WebSocket subprotocol mqtt\n")
-            except* UnicodeError:  # what the library lets out for headers that are no text
-                pass
-            watching.cancel_scope.cancel()
-    if scope.cancelled_caught:
-        raise HandshakeError(f"no WebSocket handshake within {timeout:g} seconds")
-    if accepted is None:
-        raise HandshakeError(
-            "the WebSocket subprotocol mqtt was not asked for" if rejected else "not a WebSocket handshake"
-        )
-    source.unread = 0
-    return WebSocketPipe(accepted, source, linger)
+                    self._failure = f"a WebSocket frame is malformed: {event.reason}"
+                self._part_with(event.code, event.reason)
+                break
+        self._more = frames == FRAMES_PER_TURN and not self._parted
+        return b"".join(pieces) or (b"" if self._ended else None)
+
+    def _pong(self, ping: Ping) -> None:
+        # It is enough to answer the latest. (RFC 6455, section 5.5.3)
+        frame = self._socket.send(ping.response())
+        if self._behind:
+            self._answer = frame
+        else:
+            self._send(frame)
+
+    def _part_with(self, code: int, reason: str | None = None) -> None:
+        if not self._parted:
+            self._parted = True
+            self._more = False
+            with suppress(*GONE):
+                self._send(self._socket.send(CloseConnection(code, reason)))
+
+    def _send(self, frames: bytes) -> bool:
+        if self._behind:
+            self._rest += frames
+        else:
+            self._behind = not self._pipe.send_now(frames)
+        return not self._behind
+
+
+async def accept_websocket(pipe: SocketPipe, *, timeout: float, linger: float) -> WebSocketPipe:
+    """Do the server's side of a WebSocket handshake over a pipe.
+
+    Raises HandshakeError after `timeout` seconds, or when the client is refused; the answer that tells it why
+    has then up to `linger` seconds to reach it.
+    """
+    websocket = WSConnection(ConnectionType.SERVER)
+    try:
+        with trio.fail_after(timeout):
+            request = await _read_request(pipe, websocket)
+            if isinstance(request, Request) and SUBPROTOCOL in request.subprotocols:
+                # [MQTT-6.0.0-4]
+                await _send_all(pipe, websocket.send(AcceptConnection(subprotocol=SUBPROTOCOL)))
+                return WebSocketPipe(pipe, websocket, linger)
+    except trio.TooSlowError:
+        raise HandshakeError(f"no WebSocket handshake within {timeout:g} seconds") from None
+    except TransportError as error:
+        raise HandshakeError(str(error)) from None
+    except GONE:
+        raise HandshakeError(NO_HANDSHAKE) from None
+    if isinstance(request, Request):
+        # [MQTT-6.0.0-3]
+        refusal = websocket.send(RejectConnection(status_code=400, has_body=True))
+        refusal += websocket.send(RejectData(b"MQTT needs the WebSocket subprotocol mqtt\n"))
+        reason = "the WebSocket subprotocol mqtt was not asked for"
+    else:
+        refusal, reason = websocket.send(request), NO_HANDSHAKE
+    with trio.move_on_after(linger), suppress(TransportError, *GONE):
+        await _send_all(pipe, refusal)
+        await see_off(pipe)
+    raise HandshakeError(reason)
+
+
+async def _read_request(pipe: SocketPipe, websocket: WSConnection) -> Request | RejectConnection:
+    """What a client asks for, or what it is to be told because it asks for something else."""
+    while data := await pipe.receive():
+        try:
+            websocket.receive_data(data)
+        except RemoteProtocolError as error:
+            return error.event_hint if isinstance(error.event_hint, RejectConnection) else RejectConnection()
+        except UnicodeError:  # what the library lets out for headers that are no text
+            return RejectConnection()
+        for event in websocket.events():
+            if isinstance(event, Request):
+                return event
+    raise trio.BrokenResourceError
+
+
+async def _send_all(pipe: SocketPipe, data: bytes) -> None:
+    if not pipe.send_now(data):
+        await pipe.drain(inf)

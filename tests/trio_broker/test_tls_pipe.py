@@ -2,8 +2,8 @@
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import final
 
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mqttcore.codec import encode
 from mqttcore.packets import Connect, Disconnect, PingReq, Publish
 from tests.trio_broker.conftest import Certificates
-from tests.trio_broker.support import Running, listen, running, until
+from tests.trio_broker.support import Running, listen, running, socket_pair, until
 from tests.trio_broker.test_tls import client_context
 from trio_broker import Listener, server_context, tls_pipe
 from trio_broker.errors import TransportError
@@ -70,15 +70,6 @@ class Client:
         with pytest.raises(ssl.SSLWantReadError):
             self.tls.unwrap()
         return self._outgoing.read()
-
-
-@contextmanager
-def socket_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    near, far = socket.socketpair()
-    with near, far:
-        near.setblocking(False)
-        far.setblocking(False)
-        yield near, far
 
 
 @asynccontextmanager

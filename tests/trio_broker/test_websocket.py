@@ -1,8 +1,9 @@
 """WebSocket: the handshake, packets over messages, and what a client may not do."""
 
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -21,14 +22,13 @@ from trio_websocket import (
 from mqttcore import codec
 from mqttcore.broker import Policy
 from mqttcore.limits import Limits
-from mqttcore.packets import ConnAck, Connect, Disconnect, PingReq, Publish, Subscribe, Subscription
+from mqttcore.packets import Connect, Disconnect, PingReq, Publish, Subscribe, Subscription
 from tests.trio_broker.conftest import Certificates
-from tests.trio_broker.support import Peer, Running, listen, running, until
+from tests.trio_broker.support import Peer, Running, listen, running, socket_pair, until
 from trio_broker import Listener, ServerLimits, server_context
-from trio_broker.entrances import WEBSOCKET_SLACK
 from trio_broker.errors import HandshakeError, TransportError
-from trio_broker.transports import GONE
-from trio_broker.websocket import MESSAGES_PER_TURN, accept_websocket
+from trio_broker.transports import TcpPipe
+from trio_broker.websocket import FRAMES_PER_TURN, WebSocketPipe, accept_websocket
 
 HANDSHAKE = (
     b"GET /mqtt HTTP/1.1\r\nHost: broker\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -134,47 +134,99 @@ def masked(opcode: int, data: bytes) -> bytes:
     return bytes((0x80 | opcode, 0x80 | len(data))) + bytes(4) + data
 
 
+END = [
+    (masked(1, b"text"), "a WebSocket text message; MQTT needs binary ones", 1003),
+    (masked(3, b""), "a WebSocket frame is malformed: Invalid opcode 0x3", 1002),
+    (masked(8, b"\x0f\xa0"), "", 4000),
+    (b"", "", 0),
+]
+"""What a client's stream may end with, what is said about it, and with which code it is answered."""
+
+
 @pytest.mark.conformance("MQTT-6.0.0-2")
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
-    messages=st.lists(st.binary(max_size=20), max_size=3 * MESSAGES_PER_TURN),
-    cuts=st.lists(st.integers(0, 2000), max_size=5).map(sorted),
-    end=st.sampled_from(
-        [(masked(1, b"text"), TransportError), (masked(8, b"\x03\xe8"), ConnectionClosed), (b"", GONE)]
-    ),
+    messages=st.lists(st.binary(max_size=20) | st.just(b"x" * 125), max_size=2 * FRAMES_PER_TURN),
+    ping=st.booleans(),
+    cuts=st.lists(st.integers(0, 3000), max_size=5).map(sorted),
+    end=st.sampled_from(END),
+    polled=st.booleans(),
 )
-@example([b"a", b"b"], [], (masked(1, b"text"), TransportError))
-@example([b"a", b"b"], [], (masked(8, b"\x03\xe8"), ConnectionClosed))
-def test_messages_that_arrive_together_are_received_together_up_to_their_end(
-    messages: list[bytes], cuts: list[int], end: tuple[bytes, type[Exception] | tuple[type[Exception], ...]]
+@example([b"a", b"b"], False, [], END[0], True)
+@example([b"a", b"b"], True, [], END[2], False)
+@example([b""] * (FRAMES_PER_TURN + 1), True, [], END[0], True)
+def test_what_arrives_together_is_received_together_up_to_its_end(
+    messages: list[bytes], ping: bool, cuts: list[int], end: tuple[bytes, str, int], polled: bool
 ) -> None:
-    last, raised = end
-    sent = b"".join(masked(2, message) for message in messages) + last
+    last, failure, code = end
+    sent = b"".join(masked(2, message) for message in messages) + masked(9, b"?") * ping + last
+    cuts = [min(cut, len(sent)) for cut in cuts]
     pieces: list[bytes] = []
+    received = b""
 
-    async def talk() -> None:
-        theirs, ours = trio.testing.memory_stream_pair()
+    async def receive(pipe: WebSocketPipe) -> bool:
+        """All there is; whether it has been the end."""
+        while True:
+            data = pipe.receive_now() if polled else None
+            if data is None and not (pipe.ready or not polled):
+                return False
+            if data is None:
+                data = await pipe.receive()
+            if not data:
+                return True
+            pieces.append(data)
 
-        async def send() -> None:
-            await theirs.send_all(HANDSHAKE)
-            await theirs.receive_some()
-            for start, stop in zip([0, *cuts], [*cuts, len(sent)], strict=True):
-                await theirs.send_all(sent[start:stop])
-                await trio.testing.wait_all_tasks_blocked()
-            await theirs.aclose()
+    async def talk(far: socket.socket, pipe: WebSocketPipe) -> None:
+        for start, stop in zip([0, *cuts], [*cuts, len(sent)], strict=True):
+            far.sendall(sent[start:stop])
+            if polled:
+                await receive(pipe)
+        far.shutdown(socket.SHUT_WR)
+        assert await receive(pipe)
+
+    async def main() -> None:
+        nonlocal received
+        with socket_pair() as (near, far):
+            far.sendall(HANDSHAKE)
+            pipe = await accept_websocket(TcpPipe(near), timeout=10, linger=0)
+            assert far.recv(1000).startswith(b"HTTP/1.1 101 ")
+            if failure:
+                with pytest.raises(TransportError, match=failure):
+                    await talk(far, pipe)
+            else:
+                await talk(far, pipe)
+            with suppress(BlockingIOError):
+                received = far.recv(1000)
+
+    trio.run(main)
+    assert b"".join(pieces) == b"".join(messages)
+    assert len(pieces) <= len(cuts) + 1 + len(messages) // FRAMES_PER_TURN
+    assert (b"\x8a\x01?" in received) == ping
+    assert (code.to_bytes(2, "big") in received[-125:]) == bool(code)
+
+
+async def test_of_pings_that_cannot_be_answered_at_once_the_latest_is() -> None:
+    with trio.fail_after(30), socket_pair() as (near, far):
+        far.sendall(HANDSHAKE)
+        pipe = await accept_websocket(TcpPipe(near), timeout=10, linger=0)
+        far.recv(1000)
+        assert not pipe.send_now(bytes(5_000_000))
+        for number in range(100):
+            far.sendall(masked(9, b"%03d" % number))
+            assert pipe.receive_now() is None
+        assert not pipe.send_now(b"behind")
+        received = bytearray()
+
+        async def read() -> None:
+            while not received.endswith(b"\x82\x06behind"):
+                await trio.lowlevel.wait_readable(far)
+                received.extend(far.recv(1_000_000))
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(send)
-            pipe = await accept_websocket(
-                nursery, ours, timeout=10, linger=0, maximum_early_message=10_000, maximum_message=10_000
-            )
-            with pytest.raises(raised):
-                while True:
-                    pieces.append(await pipe.receive())
-
-    trio.run(talk)
-    assert b"".join(pieces) == b"".join(messages)
-    assert len(pieces) <= len(cuts) + 1 + len(messages) // MESSAGES_PER_TURN
+            nursery.start_soon(read)
+            await pipe.drain(10)
+    assert received.endswith(b"\x8a\x03099\x82\x06behind")
+    assert received.count(b"\x8a\x03") == 1
 
 
 @pytest.mark.conformance("MQTT-6.0.0-3")
@@ -267,15 +319,11 @@ async def test_what_is_no_websocket_handshake_ends_at_once(request_bytes: bytes)
 async def test_who_goes_in_the_middle_of_the_handshake_is_not_waited_for(
     request_bytes: bytes, autojump_clock: MockClock
 ) -> None:
-    stream, theirs = trio.testing.memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        if request_bytes:
-            await stream.send_all(request_bytes)
-        await stream.aclose()
+    with socket_pair() as (near, far):
+        far.sendall(request_bytes)
+        far.close()
         with pytest.raises(HandshakeError, match=r"^not a WebSocket handshake$"):
-            await accept_websocket(
-                nursery, theirs, timeout=10, linger=1, maximum_early_message=1000, maximum_message=1000
-            )
+            await accept_websocket(TcpPipe(near), timeout=10, linger=1)
     assert trio.current_time() == 0
 
 
@@ -292,45 +340,20 @@ async def test_the_handshake_has_its_time(patient_clock: MockClock) -> None:
         assert event["reason"] == "no WebSocket handshake within 7 seconds"
 
 
-async def feed_until_closed(stream: MessageStream) -> None:
-    """Begin a message and go on with it until the broker has had enough."""
-    sent = 0
-    raw = stream.websocket._stream
-    with pytest.raises(trio.BrokenResourceError):
-        # A binary frame that announces 64 MiB, unmasked by a mask of zeros.
-        await raw.send_all(b"\x82\xff" + (64 * 2**20).to_bytes(8, "big") + bytes(4))
-        while True:
-            await raw.send_all(bytes(65_536))
-            sent += 65_536
-            assert sent < 32 * 2**20
-            await trio.sleep(0)
-
-
-async def test_before_connect_only_small_messages_are_held() -> None:
+async def test_a_packet_is_judged_before_its_message_is_complete() -> None:
+    """What is too large is not waited for: nothing is held that MQTT does not bound."""
     listener = listen(websocket=True, policy=Policy(limits=Limits(maximum_connect_size=1000)))
+    announced = b"\x82\xff" + (64 * 2**20).to_bytes(8, "big") + bytes(4)
     with trio.fail_after(30):
         async with running(listener) as run:
-            async with dial_websocket(run, listener) as stream:
-                await feed_until_closed(stream)
-            await until(lambda: not run.server.open_links)
-
-
-async def send_until_closed(stream: MessageStream, size: int) -> None:
-    await stream.send_all(bytes(size))
-    await stream.receive_some()
-
-
-@pytest.mark.parametrize("size", [1000 + WEBSOCKET_SLACK + 1, 2_000_000])
-async def test_a_message_larger_than_a_packet_may_be_is_refused(size: int) -> None:
-    listener = listen(websocket=True, policy=Policy(limits=Limits(maximum_packet_size=1000)))
-    with trio.fail_after(30):
-        async with running(listener) as run, dial_websocket(run, listener) as stream:
-            peer = Peer(stream)
-            assert isinstance(await peer.connect("a"), ConnAck)
-            with pytest.raises(ConnectionClosed) as caught:
-                await send_until_closed(stream, size)
-            assert caught.value.reason is not None
-            assert caught.value.reason.code == 1009
-            run.dialled[0].socket.close()
-            [event] = await run.log_of("transport_failed")
-            assert event["reason"] == "a WebSocket message is too large (1009)"
+            stream = await run.dial(listener)
+            await stream.send_all(HANDSHAKE)
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
+            await stream.send_all(announced + b"\x10\xff\xff\x03" + bytes(100))  # CONNECT, with 64 KiB to come
+            received = b""
+            while data := await stream.receive_some():
+                received += data
+            assert received.endswith(b"\x88\x02\x03\xe8")
+            await stream.aclose()
+            [event] = await run.log_of("refused")
+    assert event["reason_code"] == "0x95"
