@@ -7,6 +7,8 @@ from bench.generator.target import TRANSPORTS, Transport
 
 ALSO = ("pairs16", "single", "q1", "connect")
 """Scenarios that are run over all transports, the others over TCP."""
+MESSAGES = ("joined",)
+"""Scenarios that are about WebSocket messages."""
 
 
 @dataclass(frozen=True, order=True)
@@ -26,8 +28,9 @@ class Case:
 
 
 ALL = [
-    *(Case(name) for name in SCENARIOS),
+    *(Case(name) for name in SCENARIOS if name not in MESSAGES),
     *(Case(name, transport) for transport in TRANSPORTS[1:] for name in ALSO),
+    *(Case(name, "ws") for name in MESSAGES),
 ]
 
 

@@ -7,7 +7,7 @@ import warnings
 
 import atheris
 
-INSTRUMENTED = ["mqttcore", "trio_broker", "trio_websocket", "wsproto"]
+INSTRUMENTED = ["mqttcore", "trio_broker", "wsproto"]
 """What coverage is counted of: our packages, and what takes WebSocket frames apart for us."""
 
 

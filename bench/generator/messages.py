@@ -93,11 +93,12 @@ class Edition:
 class Ring:
     """Packets of one size, one for each slot, as the transport carries them; sent in pieces."""
 
-    __slots__ = ("_all", "_size", "lead", "slots")
+    __slots__ = ("_all", "_join", "_size", "lead", "slots")
 
-    def __init__(self, edition: Edition, framed: Callable[[bytes], bytes]) -> None:
-        """`framed` gives a packet as the transport carries it."""
-        each = [framed(packet) for packet in edition.sent()]
+    def __init__(self, edition: Edition, framed: Callable[[bytes], bytes], joined: bool) -> None:
+        """`framed` gives what the transport carries: a packet, or with `joined` all that is sent in one go."""
+        each = edition.sent() if joined else [framed(packet) for packet in edition.sent()]
+        self._join = framed if joined else None
         lead = edition.lead()
         self.slots = len(each)
         self.lead = None if lead is None else framed(lead)
@@ -107,7 +108,8 @@ class Ring:
 
     def part(self, slot: int, count: int) -> memoryview:
         """So many packets from a slot on; the ring must not end before."""
-        return self._all[slot * self._size : (slot + count) * self._size]
+        part = self._all[slot * self._size : (slot + count) * self._size]
+        return part if self._join is None else memoryview(self._join(bytes(part)))
 
     def fitting(self, size: int) -> int:
         """How many packets are about so many bytes, at least one."""

@@ -12,8 +12,9 @@ class Traffic:
     `subscribers` get everything, each or, with `share`, together; 0 is one for each publisher, which gets its messages
     alone. A publisher uses its `topics` in turn, subscribers ask for them by `filters`. At most `window` messages of
     one publisher are on their way at a time; with `together`, so many of all publishers, who then take turns. With a
-    `rate` that many are sent each second instead, evenly spaced. Beside all this there are `other_subscriptions`, to
-    which nothing is published.
+    `rate` that many are sent each second instead, evenly spaced. With `joined`, what is sent in one go is one message
+    of a WebSocket, not one for each packet. Beside all this there are `other_subscriptions`, to which nothing is
+    published.
     """
 
     about: str
@@ -29,6 +30,7 @@ class Traffic:
     rate: float = 0.0
     user_properties: int = 0
     topic_alias: bool = False
+    joined: bool = False
     other_subscriptions: int = 0
 
 
@@ -92,6 +94,7 @@ SCENARIOS: dict[str, Scenario] = {
     "share": Traffic(about="QoS 0, 10 to 10 by $share", subscribers=10, share=True, window=100),
     "props": Traffic(about="QoS 0, 10 pairs, 64 B, 4 User Properties", payload=64, user_properties=4),
     "alias": Traffic(about="QoS 0, 10 pairs, by Topic Alias", topic_alias=True),
+    "joined": Traffic(about="as pairs16, what is sent in one go in one WebSocket message", joined=True),
     "subs100k": Traffic(about="as pairs16, beside 100,000 subscriptions", other_subscriptions=100_000),
     "connect": Connects(about="connect, CONNACK, disconnect; 64 at a time", connections=3000),
     "idle": Idle(about="5,000 connections that do nothing", connections=5000),

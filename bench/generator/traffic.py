@@ -95,7 +95,8 @@ class Exchange:
     def _publisher(self, number: int) -> Client:
         scenario = self._scenario
         client = Client(self._loop, f"publisher-{number}", Nobody())
-        publisher = Publisher(client, Ring(self._editions[number], client.wire.framed), scenario.window, self._fan)
+        ring = Ring(self._editions[number], client.wire.framed, scenario.joined)
+        publisher = Publisher(client, ring, scenario.window, self._fan)
         self._publishers.append(publisher)
         if scenario.qos:
             publisher.acknowledged = 0
