@@ -53,10 +53,17 @@ class Wire:
 
     async def read(self) -> None:
         """Feed the broker until the peer has finished; from `close` on, read and discard."""
-        polled = self._socket if self._server.poller.available else None
+        pipe = self._socket
         try:
             while not self._finished:
-                await (self._read() if polled is None or polled.ready else self._be_read())
+                if pipe is None:
+                    await self._read()
+                elif pipe.ready or not self._server.poller.available:
+                    await (trio.lowlevel.checkpoint() if pipe.ready else trio.lowlevel.wait_readable(pipe.fileno()))
+                    self._read_now(trio.current_time())
+                    self._server.dispatch()
+                else:
+                    await self._be_read()
                 while self.link.paused and not self.closing:
                     await self._sleep()
         except GONE:
@@ -84,7 +91,7 @@ class Wire:
                 self._server.dispatch()
 
     def _be_read(self) -> Awaitable[None]:
-        """As `_read`, by the poller's task and again and again; this one only waits for what is not everyday."""
+        """Have the poller's task read, again and again; this one only waits for what is not everyday."""
         try:
             self._server.poller.watch(self._descriptor(), self._read_now)
         except OSError as error:
@@ -105,11 +112,16 @@ class Wire:
         except OSError:
             pass
         except TransportError as error:
+            data = None
             self._server.transport_failed(link, error)
+            self.close(expected=False)
+            self._server.lost(link)
         except Exception as error:
             self._server.failed(link, error)
         if data is not None and not data:
             self._finished = True
+        if pipe.behind:
+            self._start_draining()
         if self._watched and (self._finished or pipe.ready or (link.paused and not self.closing)):
             self._unwatch()
             self._rouse()
@@ -144,10 +156,14 @@ class Wire:
             return
         try:
             if not self._send(now):
-                self._draining = True
-                self._nursery.start_soon(self._drain)
+                self._start_draining()
         except GONE:
             self._mute()
+
+    def _start_draining(self) -> None:
+        if not self._draining and not self._over:
+            self._draining = True
+            self._nursery.start_soon(self._drain)
 
     def _send(self, now: float) -> bool:
         """Send what the broker has; whether all of it has gone."""

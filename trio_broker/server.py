@@ -221,6 +221,13 @@ class Server:
         if (wire := self._wires.get(link)) is not None:
             wire.abort()
 
+    def lost(self, link: Link) -> None:
+        """Tell the broker that nothing more comes over this link; what follows is to be dispatched."""
+        try:
+            self.broker.lost(link, trio.current_time())
+        except Exception as error:
+            self.failed(link, error)
+
     def effect_failed(self, perform: Perform, error: Exception) -> None:
         """Log that a performer raised; only the type of what, because its text may hold credentials."""
         self.log.write(
@@ -342,10 +349,7 @@ class Server:
     def _forget(self, link: Link) -> None:
         del self._wires[link]
         if not link.closed:
-            try:
-                self.broker.lost(link, trio.current_time())
-            except Exception as error:
-                self.failed(link, error)
+            self.lost(link)
             self.dispatch()
         if not self._wires:
             self._empty.set()

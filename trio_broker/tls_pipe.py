@@ -25,18 +25,21 @@ ANSWER_SIZE = 16_384
 class TlsPipe:
     """The server's side of TLS, as bytes that are neither encrypted nor in records."""
 
-    __slots__ = ("_ended", "_incoming", "_outgoing", "_parted", "_secure", "_tcp")
+    __slots__ = ("_ended", "_failure", "_incoming", "_outgoing", "_parted", "_secure", "_tcp")
+
+    behind = False
 
     def __init__(self, tcp: TcpPipe, context: ssl.SSLContext) -> None:
         self._tcp = tcp
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._secure = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._ended = False  # whether the peer has said that nothing more comes
+        self._failure: str | None = None  # what is wrong with a record, behind what has been received
         self._parted = False  # whether it has been told the same, after which what it sends is nobody's
 
     @property
     def ready(self) -> bool:
-        return self._ended or self._incoming.pending > 0
+        return not self._parted and (self._ended or self._failure is not None or self._incoming.pending > 0)
 
     def fileno(self) -> int:
         return self._tcp.fileno()
@@ -74,15 +77,19 @@ class TlsPipe:
         return tuple(ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in chain)
 
     def receive_now(self) -> bytes | None:
+        if self._parted:
+            return self._tcp.receive_now()
+        if self._failure is not None:
+            self._parted = True
+            raise TransportError(self._failure)
         if self._ended:
             return b""
-        data = self._tcp.receive_now()
-        if self._parted or (data is None and not self._incoming.pending):
-            return data
-        if data:
+        if not self._incoming.pending:
+            data = self._tcp.receive_now()
+            if not data:
+                return data
             self._incoming.write(data)
-        plain = self._decrypt()
-        return b"" if plain is None and data == b"" else plain
+        return self._decrypt()
 
     async def receive(self) -> bytes:
         while True:
@@ -91,10 +98,11 @@ class TlsPipe:
                 return data
 
     def send_now(self, data: bytes) -> bool:
-        view = memoryview(data)
-        while view:
-            view = view[self._secure.write(view) :]
-        return self._tcp.send_now(self._outgoing.read())
+        if len(data) <= RECORD_SIZE:
+            return self._tcp.send_now(self._encrypt(data))
+        # Record by record: OpenSSL's buffer keeps, until the connection ends, the size that it once had.
+        starts = range(0, len(data), RECORD_SIZE)
+        return self._tcp.send_now(b"".join([self._encrypt(data[start : start + RECORD_SIZE]) for start in starts]))
 
     async def drain(self, stall_timeout: float) -> None:
         await self._tcp.drain(stall_timeout)
@@ -114,6 +122,10 @@ class TlsPipe:
         self._tcp.send_now(self._outgoing.read())
         return True
 
+    def _encrypt(self, data: bytes) -> bytes:
+        self._secure.write(data)
+        return self._outgoing.read()
+
     def _decrypt(self) -> bytes | None:
         """What is in the records that are complete; b"" if there is nothing and the peer has finished, else None."""
         pieces = []
@@ -124,11 +136,11 @@ class TlsPipe:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
+            self._failure = f"TLS failed: {reason(error)}"
             with suppress(*GONE):
                 self._tcp.send_now(self._outgoing.read())
-            raise TransportError(f"TLS failed: {reason(error)}") from None
         if self._outgoing.pending > ANSWER_SIZE:
-            raise TransportError("TLS failed: the client has it answer all the time")
+            self._failure = "TLS failed: the client has it answer all the time"
         return b"".join(pieces) or (b"" if self._ended else None)
 
     async def _flush(self) -> None:

@@ -48,13 +48,17 @@ class SocketPipe(Pipe, Protocol):
     def ready(self) -> bool:
         """Whether there may be something to receive that the socket does not tell of."""
 
+    @property
+    def behind(self) -> bool:
+        """Whether it has answered the peer itself, and `drain` is needed because not all of that has gone."""
+
     def fileno(self) -> int:
         """The socket's file descriptor."""
 
     def receive_now(self) -> bytes | None:
         """What has arrived, up to READ_SIZE bytes; b"" when the peer has finished, None if there is nothing yet.
 
-        Raises one of GONE, or TransportError.
+        Raises one of GONE, or TransportError when the peer has broken a rule: it is then to be told with `finish`.
         """
 
     def part(self) -> bool:
@@ -71,6 +75,7 @@ class TcpPipe:
     __slots__ = ("_rest", "_sock")
 
     ready = False
+    behind = False
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

@@ -43,18 +43,17 @@ class WebSocketPipe:
     They are handed on as they come, not when their message is complete, so nothing is held that MQTT does not bound.
     """
 
-    __slots__ = ("_answer", "_behind", "_ended", "_failure", "_linger", "_more", "_parted", "_pipe", "_rest", "_socket")
+    __slots__ = ("_answer", "_deaf", "_ended", "_failure", "_more", "_parted", "_pipe", "_rest", "_socket", "behind")
 
-    def __init__(self, pipe: SocketPipe, websocket: WSConnection, linger: float) -> None:
-        """`linger`: seconds in which a client that has broken the rules may read which."""
+    def __init__(self, pipe: SocketPipe, websocket: WSConnection) -> None:
         self._pipe = pipe
         self._socket = websocket
-        self._linger = linger
         self._more = False  # whether there may be frames left in what has been received
         self._ended = False  # whether the peer has sent a Close frame
-        self._failure: str | None = None  # what else the peer has done that nothing may follow
+        self._failure: str | None = None  # what the peer must not have sent, behind what has been received
         self._parted = False  # whether we have sent a Close frame
-        self._behind = False  # whether the pipe below has something to drain
+        self._deaf = False  # whether there was what no frame can follow
+        self.behind = False
         self._answer = b""  # what is to be sent when it has,
         self._rest = b""  # and then
 
@@ -66,25 +65,22 @@ class WebSocketPipe:
         return self._pipe.fileno()
 
     def receive_now(self) -> bytes | None:
-        if self._more:
-            return self._next_messages()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise TransportError(failure)
         if self._ended:
             return b""
-        return None if self._failure else self._messages(self._pipe.receive_now())
+        return self._next_messages() if self._more else self._messages(self._pipe.receive_now())
 
     async def receive(self) -> bytes:
-        while self._failure is None:
-            if self._more or self._ended:
+        while True:
+            if self._more or self._ended or self._failure is not None:
                 await trio.lowlevel.checkpoint()
                 data = self.receive_now()
             else:
                 data = self._messages(await self._pipe.receive())
             if data is not None:
                 return data
-        if not self._behind:  # else it does not read anyway
-            with trio.move_on_after(self._linger), suppress(*GONE):
-                await see_off(self._pipe)
-        raise TransportError(self._failure)
 
     def send_now(self, data: bytes) -> bool:
         if self._parted:
@@ -96,9 +92,9 @@ class WebSocketPipe:
         return self._send(b"".join([send(BytesMessage(piece)) for piece in pieces]))
 
     async def drain(self, stall_timeout: float) -> None:
-        while self._behind:
+        while self.behind:
             await self._pipe.drain(stall_timeout)
-            self._behind = False
+            self.behind = False
             frames, self._answer, self._rest = self._answer + self._rest, b"", b""
             if frames:
                 self._send(frames)
@@ -116,7 +112,7 @@ class WebSocketPipe:
 
     def _messages(self, data: bytes | None) -> bytes | None:
         """What is in the frames that these bytes go on with; b"" if the peer has finished, None if there is nothing."""
-        if not data or self._parted:
+        if not data or self._deaf:
             return data
         self._socket.receive_data(data)
         return self._next_messages()
@@ -124,49 +120,58 @@ class WebSocketPipe:
     def _next_messages(self) -> bytes | None:
         pieces = []
         frames = 0
+        self._more = False
         for event in islice(self._socket.events(), FRAMES_PER_TURN):
             frames += 1
             if isinstance(event, BytesMessage):
                 pieces.append(event.data)
             elif isinstance(event, Ping):
                 self._pong(event)
-            elif isinstance(event, TextMessage):
+            elif isinstance(event, TextMessage) and not self._parted:
                 # [MQTT-6.0.0-1]
                 self._failure = "a WebSocket text message; MQTT needs binary ones"
                 self._part_with(CloseReason.UNSUPPORTED_DATA, "MQTT needs binary messages")
+                self._more = True
                 break
             elif isinstance(event, CloseConnection):
-                # Either it is the peer's, or the library's word for a frame that there cannot be.
-                if self._socket.state is ConnectionState.REMOTE_CLOSING:
-                    self._ended = True
-                else:
-                    self._failure = f"a WebSocket frame is malformed: {event.reason}"
-                self._part_with(event.code, event.reason)
+                self._on_close(event)
                 break
-        self._more = frames == FRAMES_PER_TURN and not self._parted
+        self._more |= frames == FRAMES_PER_TURN
         return b"".join(pieces) or (b"" if self._ended else None)
 
-    def _pong(self, ping: Ping) -> None:
-        # It is enough to answer the latest. (RFC 6455, section 5.5.3)
-        frame = self._socket.send(ping.response())
-        if self._behind:
-            self._answer = frame
+    def _on_close(self, event: CloseConnection) -> None:
+        """The peer's Close frame, the answer to ours, or what the library makes of a frame that there cannot be."""
+        if self._socket.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED):
+            self._ended = True
         else:
+            self._deaf = True
+            if not self._parted:
+                self._failure = f"a WebSocket frame is malformed: {event.reason}"
+        self._part_with(event.code, event.reason)
+
+    def _pong(self, ping: Ping) -> None:
+        # It is enough to answer the latest, and before a Close frame. (RFC 6455, sections 5.5.3 and 5.5.1)
+        if self._parted:
+            return
+        frame = self._socket.send(ping.response())
+        if self.behind:
+            self._answer = frame
+            return
+        with suppress(*GONE):  # what else the peer has sent is still to be read
             self._send(frame)
 
     def _part_with(self, code: int, reason: str | None = None) -> None:
         if not self._parted:
             self._parted = True
-            self._more = False
             with suppress(*GONE):
                 self._send(self._socket.send(CloseConnection(code, reason)))
 
     def _send(self, frames: bytes) -> bool:
-        if self._behind:
+        if self.behind:
             self._rest += frames
         else:
-            self._behind = not self._pipe.send_now(frames)
-        return not self._behind
+            self.behind = not self._pipe.send_now(frames)
+        return not self.behind
 
 
 async def accept_websocket(pipe: SocketPipe, *, timeout: float, linger: float) -> WebSocketPipe:
@@ -182,7 +187,7 @@ async def accept_websocket(pipe: SocketPipe, *, timeout: float, linger: float) -
             if isinstance(request, Request) and SUBPROTOCOL in request.subprotocols:
                 # [MQTT-6.0.0-4]
                 await _send_all(pipe, websocket.send(AcceptConnection(subprotocol=SUBPROTOCOL)))
-                return WebSocketPipe(pipe, websocket, linger)
+                return WebSocketPipe(pipe, websocket)
     except trio.TooSlowError:
         raise HandshakeError(f"no WebSocket handshake within {timeout:g} seconds") from None
     except TransportError as error:

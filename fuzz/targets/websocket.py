@@ -97,6 +97,7 @@ class _Peer:
     """The pipe to one that sends what it was given, then nothing more, and takes everything."""
 
     ready = False
+    behind = False
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = pieces[::-1]

@@ -181,6 +181,50 @@ async def test_a_record_that_was_tampered_with_ends_the_connection_with_an_alert
     assert event["client_id"] == "a"
 
 
+async def test_what_comes_before_a_bad_record_is_received(certificates: Certificates) -> None:
+    async with both(certificates) as (pipe, client):
+        client.sock.sendall(client.encrypt(b"good") + b"\x17\x03\x03\x00\x20" + bytes(32))
+        assert pipe.receive_now() == b"good"
+        assert pipe.ready
+        with pytest.raises(TransportError, match=r"^TLS failed: "):
+            pipe.receive_now()
+
+
+async def test_what_came_with_the_handshake_is_received_although_the_client_has_gone(
+    certificates: Certificates,
+) -> None:
+    async with both(certificates, b"early") as (pipe, client):
+        client.sock.close()
+        assert pipe.receive_now() == b"early"
+
+
+async def test_when_it_is_over_what_came_with_the_handshake_is_nobodys(certificates: Certificates) -> None:
+    async with both(certificates, b"early", b"too") as (pipe, client):
+        await pipe.finish()
+        assert not pipe.ready
+        client.sock.close()
+        with pytest.raises(ConnectionResetError):
+            await pipe.receive()
+
+
+async def test_openssl_gets_no_more_at_a_time_than_it_may_keep(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its buffers never shrink: what one large message took would be kept for each connection that ever got it."""
+    sizes = []
+    encrypt = TlsPipe._encrypt
+
+    def watched(pipe: TlsPipe, data: bytes) -> bytes:
+        sizes.append(len(data))
+        return encrypt(pipe, data)
+
+    monkeypatch.setattr(TlsPipe, "_encrypt", watched)
+    async with both(certificates) as (pipe, _):
+        pipe.send_now(bytes(1_000_000))
+    assert max(sizes) == RECORD_SIZE
+    assert sum(sizes) == 1_000_000
+
+
 async def test_what_tls_itself_has_to_say_is_bounded(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +234,7 @@ async def test_what_tls_itself_has_to_say_is_bounded(
         assert await pipe.receive() == b"!"
         pipe._outgoing.write(b"\0")
         client.sock.sendall(client.encrypt(b"!"))
+        assert await pipe.receive() == b"!"
         with pytest.raises(TransportError, match="has it answer all the time"):
             await pipe.receive()
 

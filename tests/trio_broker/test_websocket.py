@@ -229,6 +229,36 @@ async def test_of_pings_that_cannot_be_answered_at_once_the_latest_is() -> None:
     assert received.count(b"\x8a\x03") == 1
 
 
+async def test_what_comes_before_a_ping_is_received_although_the_client_has_gone() -> None:
+    with trio.fail_after(30), socket_pair() as (near, far):
+        far.sendall(HANDSHAKE)
+        pipe = await accept_websocket(TcpPipe(near), timeout=10, linger=0)
+        far.recv(1000)
+        far.sendall(masked(2, b"last") + masked(9, b"") * 2)
+        far.close()
+        assert pipe.receive_now() == b"last"
+
+
+async def test_pongs_that_had_to_wait_are_sent_when_there_is_room() -> None:
+    """Without a word of MQTT, which would take them along."""
+    listener = listen(websocket=True)
+    with trio.fail_after(30):
+        async with running(listener) as run:
+            stream = await run.dial(listener)
+            await stream.send_all(HANDSHAKE)
+            await stream.receive_some()
+            await until(lambda: run.server.open_links == 1)
+            [wire] = run.server._wires.values()
+            assert isinstance(wire.pipe, WebSocketPipe)
+            while not wire.pipe.behind:
+                await stream.send_all(masked(9, bytes(125)) * 100)
+                await trio.sleep(0)
+            await stream.send_all(masked(9, b"the last"))
+            received = b""
+            while not received.endswith(b"\x8a\x08the last"):
+                received = received[-20:] + await stream.receive_some()
+
+
 @pytest.mark.conformance("MQTT-6.0.0-3")
 async def test_a_client_without_the_subprotocol_is_refused() -> None:
     listener = listen(websocket=True)
