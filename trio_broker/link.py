@@ -120,7 +120,7 @@ class Wire:
             self._server.failed(link, error)
         if data is not None and not data:
             self._finished = True
-        if pipe.behind:
+        if pipe.behind and not self.closing:
             self._start_draining()
         if self._watched and (self._finished or pipe.ready or (link.paused and not self.closing)):
             self._unwatch()
