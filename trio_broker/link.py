@@ -118,7 +118,7 @@ class Wire:
             self._server.lost(link)
         except Exception as error:
             self._server.failed(link, error)
-        if data is not None and not data:
+        if data == b"":
             self._finished = True
         if pipe.behind and not self.closing:
             self._start_draining()

@@ -179,7 +179,7 @@ class Server:
         """End a connection at once without a last word, as when its network fails: the client's Will is due."""
         if (wire := self._wires.get(link)) is not None:
             wire.abort()
-            self.broker.lost(link, trio.current_time())
+            self.lost(link)
             self.dispatch()
 
     def dispatch(self) -> None:

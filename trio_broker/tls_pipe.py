@@ -13,7 +13,7 @@ import trio
 
 from trio_broker.errors import HandshakeError, TransportError
 from trio_broker.tls import reason
-from trio_broker.transports import GONE, TcpPipe, see_off
+from trio_broker.transports import GONE, TcpPipe, see_off, send_all
 
 RECORD_SIZE = 16_384
 """Bytes in a record of TLS, at most. (RFC 8446, section 5.1)"""
@@ -144,8 +144,7 @@ class TlsPipe:
         return b"".join(pieces) or (b"" if self._ended else None)
 
     async def _flush(self) -> None:
-        if not self._tcp.send_now(self._outgoing.read()):
-            await self._tcp.drain(inf)
+        await send_all(self._tcp, self._outgoing.read())
 
 
 async def accept_tls(tcp: TcpPipe, context: ssl.SSLContext, *, timeout: float, linger: float) -> TlsPipe:

@@ -3,6 +3,7 @@
 import array
 import socket
 import sys
+from math import inf
 from typing import Protocol, final
 
 import trio
@@ -180,6 +181,12 @@ class StreamPipe:
 
     async def close(self) -> None:
         await self._stream.aclose()
+
+
+async def send_all(pipe: SocketPipe, data: bytes) -> None:
+    """Send all of it, however long that takes: the caller has a time for it."""
+    if not pipe.send_now(data):
+        await pipe.drain(inf)
 
 
 async def see_off(pipe: SocketPipe) -> None:

@@ -26,7 +26,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import RemoteProtocolError
 
 from trio_broker.errors import HandshakeError, TransportError
-from trio_broker.transports import GONE, SocketPipe, see_off
+from trio_broker.transports import GONE, SocketPipe, see_off, send_all
 
 FRAMES_PER_TURN = 256
 """Frames of one connection that are looked at before others have their turn."""
@@ -74,7 +74,7 @@ class WebSocketPipe:
 
     async def receive(self) -> bytes:
         while True:
-            if self._more or self._ended or self._failure is not None:
+            if self.ready:
                 await trio.lowlevel.checkpoint()
                 data = self.receive_now()
             else:
@@ -186,7 +186,7 @@ async def accept_websocket(pipe: SocketPipe, *, timeout: float, linger: float) -
             request = await _read_request(pipe, websocket)
             if isinstance(request, Request) and SUBPROTOCOL in request.subprotocols:
                 # [MQTT-6.0.0-4]
-                await _send_all(pipe, websocket.send(AcceptConnection(subprotocol=SUBPROTOCOL)))
+                await send_all(pipe, websocket.send(AcceptConnection(subprotocol=SUBPROTOCOL)))
                 return WebSocketPipe(pipe, websocket)
     except trio.TooSlowError:
         raise HandshakeError(f"no WebSocket handshake within {timeout:g} seconds") from None
@@ -202,7 +202,7 @@ async def accept_websocket(pipe: SocketPipe, *, timeout: float, linger: float) -
     else:
         refusal, reason = websocket.send(request), NO_HANDSHAKE
     with trio.move_on_after(linger), suppress(TransportError, *GONE):
-        await _send_all(pipe, refusal)
+        await send_all(pipe, refusal)
         await see_off(pipe)
     raise HandshakeError(reason)
 
@@ -220,8 +220,3 @@ async def _read_request(pipe: SocketPipe, websocket: WSConnection) -> Request | 
             if isinstance(event, Request):
                 return event
     raise trio.BrokenResourceError
-
-
-async def _send_all(pipe: SocketPipe, data: bytes) -> None:
-    if not pipe.send_now(data):
-        await pipe.drain(inf)

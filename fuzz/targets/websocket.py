@@ -30,8 +30,8 @@ def check(data: bytes) -> None:
     """Whatever comes, the handshake succeeds or raises HandshakeError, and reading ends with the stream or
     TransportError.
 
-    The bytes of binary messages arrive as they were sent, whatever frames and chunks they came in, and as soon as they
-    have come: nothing is held back. What is answered is in proportion.
+    The bytes of binary messages arrive as they were sent, whatever frames and chunks they came in, at most
+    READ_SIZE at a time, and what is answered is in proportion.
     """
     source = Source(data)
     kind, sizes = source.below(4), source.take(6)
